@@ -1,0 +1,149 @@
+"""Durable workflows as a Python library: ordinary async code that stops, is kept as a small log, and goes on elsewhere."""
+
+from ._computation import Computation as Computation
+from ._computation import Definition as Definition
+from ._computation import Effectful as Effectful
+from ._computation import computation as computation
+from ._effect import Effect as Effect
+from ._effect import Interceptor as Interceptor
+from ._effect import Kind as Kind
+from ._effect import Observation as Observation
+from ._effect import Perform as Perform
+from ._effect import Request as Request
+from ._effect import Return as Return
+from ._errors import AlreadyAnsweredError as AlreadyAnsweredError
+from ._errors import AnswerError as AnswerError
+from ._errors import DeadlineAcrossYieldError as DeadlineAcrossYieldError
+from ._errors import DeclarationError as DeclarationError
+from ._errors import DeploymentError as DeploymentError
+from ._errors import DivergenceError as DivergenceError
+from ._errors import EffectError as EffectError
+from ._errors import EndlessUnwindError as EndlessUnwindError
+from ._errors import InvalidAnswerError as InvalidAnswerError
+from ._errors import LogDecodeError as LogDecodeError
+from ._errors import MissingReturnError as MissingReturnError
+from ._errors import MisuseError as MisuseError
+from ._errors import NotAnEffectError as NotAnEffectError
+from ._errors import NotCompletedError as NotCompletedError
+from ._errors import NotWaitingError as NotWaitingError
+from ._errors import OtherQuestionError as OtherQuestionError
+from ._errors import OutsideStrandError as OutsideStrandError
+from ._errors import RequestAfterReturnError as RequestAfterReturnError
+from ._errors import RerunRefusedError as RerunRefusedError
+from ._errors import ResultError as ResultError
+from ._errors import RunCancelledError as RunCancelledError
+from ._errors import SkuldError as SkuldError
+from ._errors import StillWaitingError as StillWaitingError
+from ._errors import UndecodableError as UndecodableError
+from ._errors import UnencodableError as UnencodableError
+from ._errors import UnhandledEffectError as UnhandledEffectError
+from ._handler import Cell as Cell
+from ._handler import Handler as Handler
+from ._handler import Installed as Installed
+from ._handler import lifetime as lifetime
+from ._pump import CurrentCall as CurrentCall
+from ._run import current_call as current_call
+from ._run import run as run
+from .effects.bracket import bracket as bracket
+from .effects.clock import Clock as Clock
+from .effects.events import EventAccumulator as EventAccumulator
+from .effects.fresh import Fresh as Fresh
+from .effects.loop import mark_loop as mark_loop
+from .effects.port import Port as Port
+from .effects.port import operation as operation
+from .effects.port import port as port
+from .effects.reader import Reader as Reader
+from .effects.state import State as State
+from .effects.throw import Throw as Throw
+from .effects.yield_ import Yield as Yield
+from .log.divergence import Divergence as Divergence
+from .log.domain import DomainError as DomainError
+from .log.entry import Entry as Entry
+from .log.log import Log as Log
+from .log.log import Wait as Wait
+from .log.outcome import Cancelled as Cancelled
+from .log.outcome import Completed as Completed
+from .log.outcome import Failed as Failed
+from .log.outcome import Outcome as Outcome
+from .log.outcome import Suspended as Suspended
+from .log.session import Session as Session
+from .log.verbs import open_session as open_session
+from .log.verbs import replay as replay
+from .log.verbs import rerun as rerun
+from .log.verbs import resume as resume
+from .log.verbs import start as start
+
+__all__ = [
+    "AlreadyAnsweredError",
+    "AnswerError",
+    "Cancelled",
+    "Cell",
+    "Clock",
+    "Completed",
+    "Computation",
+    "CurrentCall",
+    "DeadlineAcrossYieldError",
+    "DeclarationError",
+    "Definition",
+    "DeploymentError",
+    "Divergence",
+    "DivergenceError",
+    "DomainError",
+    "Effect",
+    "EffectError",
+    "Effectful",
+    "EndlessUnwindError",
+    "Entry",
+    "EventAccumulator",
+    "Failed",
+    "Fresh",
+    "Handler",
+    "Installed",
+    "Interceptor",
+    "InvalidAnswerError",
+    "Kind",
+    "Log",
+    "LogDecodeError",
+    "MissingReturnError",
+    "MisuseError",
+    "NotAnEffectError",
+    "NotCompletedError",
+    "NotWaitingError",
+    "Observation",
+    "OtherQuestionError",
+    "Outcome",
+    "OutsideStrandError",
+    "Perform",
+    "Port",
+    "Reader",
+    "Request",
+    "RequestAfterReturnError",
+    "RerunRefusedError",
+    "ResultError",
+    "Return",
+    "RunCancelledError",
+    "Session",
+    "SkuldError",
+    "State",
+    "StillWaitingError",
+    "Suspended",
+    "Throw",
+    "UndecodableError",
+    "UnencodableError",
+    "UnhandledEffectError",
+    "Wait",
+    "Yield",
+    "bracket",
+    "computation",
+    "current_call",
+    "lifetime",
+    "mark_loop",
+    "open_session",
+    "operation",
+    "port",
+    "replay",
+    "rerun",
+    "resume",
+    "run",
+    "start",
+]

@@ -1,0 +1,130 @@
+"""The chain that each request passes: observers, the log, interceptors, the handler.
+
+Built once for each effect class and scope, when the class is first requested there. The order cannot be got wrong:
+observers stand outside and see replays too, interceptors stand between log and handler and see live calls only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._effect import Effect, Interceptor, Kind, Observation, Perform, label_of
+from ._errors import UnhandledEffectError
+from ._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route, Scope, is_async
+from ._signals import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ._effect import Request
+    from ._frames import Frame
+
+
+class Recorder(Protocol):
+    """The log's place in the chain."""
+
+    def bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:
+        """The route that logs *kind*; *live* performs it, None where nothing does."""
+
+
+class Chain:
+    """What stands between the pump and the handlers of a run."""
+
+    def __init__(
+        self,
+        intercept: Sequence[Interceptor] = (),
+        observe: Sequence[Callable[[Observation], None]] = (),
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.intercept = tuple(intercept)
+        self.observe = tuple(observe)
+        self.recorder = recorder
+
+    def bind(self, kind: type[Effect[Any]], scope: Scope) -> Route:
+        """The route for *kind* as requested in *scope*."""
+        route = scope.find(kind)
+        own = kind.__perform__
+        if route is None and own is not None:
+            root = list(scope.outwards())[-1]
+            route = Route(ASYNC_FRAMED if is_async(own) else SYNC_FRAMED, own, root)
+        if route is not None and self.intercept and kind.__kind__ is not Kind.CONTROL:
+            route = intercepted(route, self.intercept)
+        if self.recorder is not None:
+            route = self.recorder.bind(kind, route)
+        if route is None:
+            route = unhandled(kind, scope)
+        return observed(route, self.observe) if self.observe else route
+
+
+def caller(route: Route) -> Callable[[Effect[Any], Frame], Any]:
+    """The route's function, framed."""
+    function = route.function
+    return function if route.is_framed else lambda effect, _frame: function(effect)
+
+
+def intercepted(route: Route, interceptors: Sequence[Interceptor]) -> Route:
+    """*route* behind *interceptors*, the first outermost."""
+    call = caller(route)
+
+    async def live(effect: Effect[Any], frame: Frame) -> Any:
+        async def perform_last(request: Request) -> Any:
+            answer = call(request.effect, frame)
+            return await answer if route.is_async else answer
+
+        perform: Perform = perform_last
+        for interceptor in reversed(interceptors):
+            perform = _link(interceptor, perform)
+        return await perform(frame.request(effect))
+
+    return Route(ASYNC_FRAMED, live, route.scope)
+
+
+def _link(interceptor: Interceptor, perform: Perform) -> Perform:
+    return lambda request: interceptor(request, perform)
+
+
+def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -> Route:
+    """*route*, telling *observers* what became of each request."""
+    call = caller(route)
+
+    def tell(effect: Effect[Any], frame: Frame, answer: Any, error: BaseException | None) -> None:
+        observation = Observation(frame.request(effect), frame.replayed, answer, error)
+        for observer in observers:
+            observer(observation)
+
+    def observe_sync(effect: Effect[Any], frame: Frame) -> Any:
+        frame.replayed = False
+        try:
+            answer = call(effect, frame)
+        except BaseException as error:
+            tell(effect, frame, None, error)
+            raise
+        tell(effect, frame, answer, None)
+        return answer
+
+    async def observe_async(effect: Effect[Any], frame: Frame) -> Any:
+        frame.replayed = False
+        try:
+            answer = await call(effect, frame)
+        except BaseException as error:
+            tell(effect, frame, None, error)
+            raise
+        tell(effect, frame, answer, None)
+        return answer
+
+    if route.is_async:
+        return Route(ASYNC_FRAMED, observe_async, route.scope)
+    return Route(SYNC_FRAMED, observe_sync, route.scope)
+
+
+def unhandled(kind: type[Effect[Any]], scope: Scope) -> Route:
+    """A route that refuses *kind*, naming the handlers in scope."""
+    label = label_of(kind)
+    labels = [installed for outer in scope.outwards() for installed in outer.labels]
+    twin = any(label_of(base) == label for outer in scope.outwards() for base in outer.routes)
+    hint = f"\nA handler for another object named {label} is in scope: declare the key or port once and import it.\n"
+
+    def refuse(_effect: Effect[Any], frame: Frame) -> Any:
+        raise Fault(UnhandledEffectError(label, labels, frame.line(), hint if twin else ""))
+
+    return Route(SYNC_FRAMED, refuse, scope)

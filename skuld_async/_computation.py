@@ -1,0 +1,244 @@
+"""Computations: recipes of a function and its arguments. Making one starts nothing."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, get_type_hints, overload
+
+import anyio
+import msgspec
+from typing_extensions import ParamSpec, Self, TypeAlias, TypeVar, get_args, get_origin
+
+from ._context import current_strand
+from ._declared import Declared
+from ._effect import Effect, Return
+from ._errors import DeclarationError, OutsideStrandError
+from ._hop import hop
+from ._scopes import open_scope
+from ._signals import RunCancel, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ._frames import Frame
+    from ._handler import Handler
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+CLEANUP_GRACE = 5.0
+"""Seconds that cleanup has, shielded, once its run or its caller was cancelled."""
+
+
+class Computation(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
+    """A recipe that gives a ``T`` when it is run: by `run`, `start`, or ``yield``/``await`` in another one."""
+
+    __is_computation__: ClassVar[bool] = True
+
+    def __await__(self) -> Generator[Any, Any, T_co]:
+        strand = current_strand.get()
+        if strand is None:
+            raise OutsideStrandError(self.name, inside=False)
+        strand.refuse_other_tasks(self.name)
+        value: T_co = yield self
+        return value
+
+    @property
+    def name(self) -> str:
+        """The computation's stable name."""
+        raise NotImplementedError
+
+    def handle(self, *handlers: Handler) -> Computation[T_co]:
+        """The same computation with *handlers* in an inner scope; those inside shadow those outside."""
+        return Handled(self, handlers)
+
+    def ensure(self, cleanup: Computation[Any] | Effect[Any]) -> Computation[T_co]:
+        """The same computation, followed by *cleanup* at return, error and cancellation, never at a suspension.
+
+        Under a cancellation the cleanup is shielded and has `CLEANUP_GRACE` seconds.
+        """
+        return Ensured(self, cleanup)
+
+
+class Wrapped(Computation[T_co], frozen=True, eq=False):
+    """A computation of the library's own, written against its frame; its requests are never refused under a cancel."""
+
+    transparent: ClassVar[bool] = False
+    """Whether the first computation that it enters keeps its activation number."""
+
+    async def enter(self, frame: Frame) -> T_co:
+        """Run it."""
+        raise NotImplementedError
+
+
+class Call(Computation[T_co], frozen=True, eq=False):
+    """A function with its arguments."""
+
+    definition: Definition[Any, T_co]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+
+class Handled(Wrapped[T_co], frozen=True, eq=False):
+    """A computation in a scope of its own."""
+
+    transparent: ClassVar[bool] = True
+    inner: Computation[T_co]
+    handlers: Sequence[Handler]
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    async def enter(self, frame: Frame) -> T_co:
+        outer = frame.table
+        async with open_scope(outer.scope, self.handlers, f"{frame.place.prefix}{frame.activation}:", outer.bind) as scope:
+            frame.table = scope.table
+            value: T_co = await hop(self.inner)
+            return value
+
+
+class Ensured(Wrapped[T_co], frozen=True, eq=False):
+    """A computation with its cleanup."""
+
+    transparent: ClassVar[bool] = True
+    inner: Computation[T_co]
+    cleanup: Computation[Any] | Effect[Any]
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    async def enter(self, frame: Frame) -> T_co:
+        try:
+            value: T_co = await hop(self.inner)
+        except BaseException as error:
+            stopped = frame.strand.sticky
+            if stopped is not None and not isinstance(stopped, RunCancel):
+                raise
+            if isinstance(error, (Signal, anyio.get_cancelled_exc_class())):
+                # Shielded, because the scope that was cancelled is still around this frame.
+                with anyio.move_on_after(CLEANUP_GRACE, shield=True):
+                    frame.shielded = True
+                    await hop(self.cleanup)
+            else:
+                await hop(self.cleanup)
+            raise
+        await hop(self.cleanup)
+        return value
+
+
+Effectful: TypeAlias = AsyncGenerator[Effect[Any] | Computation[Any] | Return[T], Any]
+"""What the body of a computation is annotated with: an async generator that returns a ``T`` through `Return`."""
+
+
+class Definition(Generic[P, T_co]):
+    """What ``@computation`` makes of a function: calling it gives a recipe and starts nothing.
+
+    Attributes:
+        name: The stable name that logs hold, by default ``module:qualname``.
+        version: Free text that logs hold; shown when a log diverges.
+    """
+
+    def __init__(self, body: Callable[P, Any], name: str | None, version: str | None) -> None:
+        functools.update_wrapper(self, body)
+        self.body = body
+        self.name = name or f"{body.__module__}:{body.__qualname__}"
+        self.version = version
+        self.is_generator = inspect.isasyncgenfunction(body)
+        if not self.is_generator and not inspect.iscoroutinefunction(body):
+            way_out = f"write `async def {body.__name__}(...)` and yield or await effects in it"
+            raise DeclarationError(self.name, "a computation is an async function", way_out)
+        self._hints: dict[str, Any] | None = None
+        self._result: Declared[Any] | None = None
+        try:
+            self.result  # noqa: B018 - compiled here, where it is declared
+        except NameError:
+            pass  # a name that is defined further down: compiled at the first use
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Computation[T_co]:
+        return Call(self, args, kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: Definition[Concatenate[S, Q], T], instance: S, owner: type
+    ) -> Callable[Q, Computation[T]]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """The annotations of the body, evaluated."""
+        if self._hints is None:
+            self._hints = get_type_hints(self.body)
+        return self._hints
+
+    @property
+    def result(self) -> Declared[Any]:
+        """The declared type of the result."""
+        if self._result is None:
+            self._result = Declared(self._result_type(), self.name)
+        return self._result
+
+    def _result_type(self) -> Any:
+        annotation = self.hints.get("return", Any)
+        if not self.is_generator:
+            return annotation
+        for part in get_args(next(iter(get_args(annotation)), Any)):
+            if get_origin(part) is Return:
+                return get_args(part)[0]
+        return Any if annotation is Any else None
+
+    def arguments(self, call: Call[Any]) -> dict[str, Any]:
+        """The call's arguments by name, defaults included."""
+        bound = inspect.signature(self.body).bind(*call.args, **call.kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+
+@overload
+def computation(
+    body: Callable[P, AsyncGenerator[Effect[Any] | Computation[Any] | Return[T], Any]], /
+) -> Definition[P, T]: ...
+@overload
+def computation(body: Callable[P, Coroutine[Any, Any, T]], /) -> Definition[P, T]: ...
+@overload
+def computation(*, name: str | None = None, version: str | None = None) -> _Decorator: ...
+def computation(body: Any = None, /, *, name: str | None = None, version: str | None = None) -> Any:
+    """Make a computation of an async function.
+
+    The body is an async generator annotated ``Effectful[T]``, which yields effects and ends with ``yield Return(value)``; or,
+    where it only awaits, a plain coroutine function with a native ``return``.
+
+    Args:
+        name: The stable name in logs; give one before you move or rename the function.
+        version: Free text that logs hold.
+
+    Raises:
+        DeclarationError: It is no async function, or its result type cannot be read back from a log.
+    """
+    if body is None:
+        return lambda function: Definition(function, name, version)
+    return Definition(body, name, version)
+
+
+if TYPE_CHECKING:
+
+    class _Decorator:
+        @overload
+        def __call__(
+            self, body: Callable[P, AsyncGenerator[Effect[Any] | Computation[Any] | Return[T], Any]], /
+        ) -> Definition[P, T]: ...
+        @overload
+        def __call__(self, body: Callable[P, Coroutine[Any, Any, T]], /) -> Definition[P, T]: ...

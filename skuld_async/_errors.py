@@ -1,0 +1,425 @@
+"""The exception tree.
+
+::
+
+    SkuldError
+    ├── DeclarationError (TypeError)       a type, port or handler that cannot work, refused where it is declared
+    ├── DeploymentError                    sticky, raised by start/resume/replay/rerun, never `Failed`; has `.log`
+    │   ├── UnhandledEffectError           nothing in scope answers the effect
+    │   ├── DivergenceError                the computation asks for something else than the log holds
+    │   ├── UnencodableError (ValueError)  an argument or a state that the log could not give back
+    │   ├── UndecodableError (ValueError)  a logged value that today's types cannot read
+    │   ├── AnswerError (ValueError)       an answer that was refused; the wait stays open
+    │   │   ├── InvalidAnswerError         it does not fit the type that the question declares
+    │   │   ├── NotWaitingError            the run waits for nothing
+    │   │   ├── OtherQuestionError         it is meant for another question
+    │   │   └── AlreadyAnsweredError       that question has its answer
+    │   ├── RerunRefusedError              `rerun` of a run that did not fail, or that went on after its failure
+    │   └── MisuseError
+    │       ├── NotAnEffectError (TypeError)
+    │       ├── RequestAfterReturnError
+    │       ├── MissingReturnError
+    │       ├── OutsideStrandError (RuntimeError)
+    │       ├── DeadlineAcrossYieldError
+    │       └── EndlessUnwindError
+    ├── LogDecodeError (ValueError)        these bytes are not a log
+    ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
+    ├── EffectError                        any other error of an effect, as data: type name, message, data
+    ├── ResultError                        the call was made, its result cannot be kept
+    └── NotCompletedError                  `.value` of an outcome that has none
+        ├── StillWaitingError
+        └── RunCancelledError
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SkuldError(Exception):
+    """Base of every error of this library."""
+
+
+class DeclarationError(SkuldError, TypeError):
+    """A declaration that cannot work: refused where it stands.
+
+    Args:
+        place: What was declared, for example ``Validator.validate``.
+        problem: What is wrong with it.
+        way_out: What to write instead.
+    """
+
+    def __init__(self, place: str, problem: str, way_out: str) -> None:
+        super().__init__(place, problem, way_out)
+        self.place = place
+        self.problem = problem
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}.\n\n  {self.way_out}"
+
+
+class DeploymentError(SkuldError):
+    """An error of the deployment, not of the run: after the fix, `resume` goes on.
+
+    Attributes:
+        log: The log with all that was performed; None outside a logged run.
+    """
+
+    log: Any = None
+
+
+class UnhandledEffectError(DeploymentError):
+    """No handler in scope answers the requested effect."""
+
+    def __init__(self, effect: str, installed: Sequence[str], line: str, hint: str = "") -> None:
+        super().__init__(effect, tuple(installed), line, hint)
+        self.effect = effect
+        self.installed = tuple(installed)
+        self.line = line
+        self.hint = hint
+
+    def __str__(self) -> str:
+        have = ", ".join(self.installed) or "none"
+        hint = f"\n{self.hint}\n" if self.hint else ""
+        return (
+            f"nothing handles {self.effect} at {self.line} (handlers in scope: {have}).\n{hint}\n"
+            f"  start(comp, {self.effect}.handled_by(function))   # real work\n"
+            f"  start(comp, {self.effect}.always(answer))         # a fixed answer, for tests"
+        )
+
+
+class DivergenceError(DeploymentError):
+    """The computation asks for something else than its log holds; nothing was performed.
+
+    Attributes:
+        what: The mismatch in one sentence.
+        line: Source file and line of the request, ``file:number``.
+        entry: Id of the entry that was expected next, if there is one.
+        expected: What the log holds, as JSON.
+        received: What the computation asked for, as JSON.
+        matched: The last entries (at most five) that did match, oldest first.
+        cause: The likely cause.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        line: str = "",
+        entry: str | None = None,
+        expected: str = "",
+        received: str = "",
+        differences: Sequence[str] = (),
+        matched: Sequence[str] = (),
+        cause: str = "",
+    ) -> None:
+        super().__init__(what, line, entry, expected, received, tuple(differences), tuple(matched), cause)
+        self.what = what
+        self.line = line
+        self.entry = entry
+        self.expected = expected
+        self.received = received
+        self.differences = tuple(differences)
+        self.matched = tuple(matched)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        lines = [f"{self.what}; nothing was performed."]
+        if self.line:
+            lines.append(f"  at        {self.line}")
+        if self.expected or self.received:
+            lines += [f"  expected  {self.expected}", f"  received  {self.received}"]
+        lines += [f"    {difference}" for difference in self.differences]
+        if self.matched:
+            lines.append("  the last entries that matched:")
+            lines += [f"    {entry}" for entry in self.matched]
+        if self.cause:
+            lines.append(f"  likely cause: {self.cause}")
+        lines.append(
+            "  what to do: run the code that wrote this log, or accept the change with "
+            "resume(comp, log, ..., allow_divergence=True)"
+        )
+        return "\n".join(lines)
+
+
+class UnencodableError(DeploymentError, ValueError):
+    """A value that the log could not give back as it is; refused before anything was performed."""
+
+    def __init__(self, place: str, problem: str, line: str = "") -> None:
+        super().__init__(place, problem, line)
+        self.place = place
+        self.problem = problem
+        self.line = line
+
+    def __str__(self) -> str:
+        at = f" at {self.line}" if self.line else ""
+        return (
+            f"{self.place}{at} cannot be logged: {self.problem}.\n\n"
+            "  use msgspec structs, dataclasses, attrs or pydantic classes of plain values, and the declared type itself"
+        )
+
+
+class UndecodableError(DeploymentError, ValueError):
+    """A logged value that today's types cannot read."""
+
+    def __init__(self, place: str, entry: str, problem: str) -> None:
+        super().__init__(place, entry, problem)
+        self.place = place
+        self.entry = entry
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"entry {self.entry} of {self.place} cannot be read with today's type: {self.problem}.\n\n"
+            "  give new fields a default, keep old members of unions, or correct the value in the log"
+        )
+
+
+class AnswerError(DeploymentError, ValueError):
+    """An answer that was refused; nothing was consumed and the wait, if any, stays open."""
+
+
+class InvalidAnswerError(AnswerError):
+    """The answer does not fit the type that the question declares."""
+
+    def __init__(self, question: str, entry: str, problem: str) -> None:
+        super().__init__(question, entry, problem)
+        self.question = question
+        self.entry = entry
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"this is no answer to {self.question} (wait {self.entry}): {self.problem}. "
+            "The wait stays open; answer again with a value of the declared type."
+        )
+
+
+class NotWaitingError(AnswerError):
+    """An answer for a run that waits for nothing."""
+
+    def __init__(self, run: str, status: str) -> None:
+        super().__init__(run, status)
+        self.run = run
+        self.status = status
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} waits for no answer (it is {self.status}). Leave the answer out: resume(comp, log, *handlers)"
+        )
+
+
+class OtherQuestionError(AnswerError):
+    """An answer that was meant for another question than the one that is open."""
+
+    def __init__(self, meant: str, waiting: str) -> None:
+        super().__init__(meant, waiting)
+        self.meant = meant
+        self.waiting = waiting
+
+    def __str__(self) -> str:
+        return (
+            f"this answer is meant for the question {self.meant}, but the run waits for {self.waiting}. "
+            "Show the open question again and answer that one."
+        )
+
+
+class AlreadyAnsweredError(AnswerError):
+    """An answer for a question that has one."""
+
+    def __init__(self, meant: str) -> None:
+        super().__init__(meant)
+        self.meant = meant
+
+    def __str__(self) -> str:
+        return f"the question {self.meant} was answered before; that answer stands."
+
+
+class RerunRefusedError(DeploymentError):
+    """`rerun` of a run that it is not for."""
+
+    def __init__(self, run: str, problem: str, way_out: str) -> None:
+        super().__init__(run, problem, way_out)
+        self.run = run
+        self.problem = problem
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        return f"run {self.run} is not run again: {self.problem}. {self.way_out}"
+
+
+class MisuseError(DeploymentError):
+    """The body of a computation breaks a rule of the pump; the message shows the fix."""
+
+
+class NotAnEffectError(MisuseError, TypeError):
+    """Something was yielded that is neither an effect nor a computation."""
+
+    def __init__(self, received: str, line: str, hint: str) -> None:
+        super().__init__(received, line, hint)
+        self.received = received
+        self.line = line
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"a computation may yield effects, computations and Return; at {self.line} it yielded {self.received}. {self.hint}"
+
+
+class RequestAfterReturnError(MisuseError):
+    """A request, or a second `Return`, after `yield Return(...)`."""
+
+    def __init__(self, request: str, line: str) -> None:
+        super().__init__(request, line)
+        self.request = request
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.request} is requested at {self.line} after `yield Return(...)`; it was not performed.\n\n"
+            "Probably you wrote:                      Write:\n"
+            "  if done:                                 if done:\n"
+            "      yield Return(result)                     yield Return(result)\n"
+            "  yield Charge(...)                            return\n"
+            "                                           yield Charge(...)"
+        )
+
+
+class MissingReturnError(MisuseError):
+    """A body ended without `Return` although its declared result excludes None."""
+
+    def __init__(self, computation: str, declared: str) -> None:
+        super().__init__(computation, declared)
+        self.computation = computation
+        self.declared = declared
+
+    def __str__(self) -> str:
+        return (
+            f"{self.computation} ended without `yield Return(...)`, and its declared result, {self.declared}, excludes None.\n\n"
+            "  end each path with `yield Return(value)`, or declare `Effectful[... | None]`"
+        )
+
+
+class OutsideStrandError(MisuseError, RuntimeError):
+    """An effect was awaited outside the strand of a computation."""
+
+    def __init__(self, request: str, *, inside: bool) -> None:
+        super().__init__(request, inside)
+        self.request = request
+        self.inside = inside
+
+    def __str__(self) -> str:
+        if self.inside:
+            return (
+                f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), where its place "
+                "in the log would depend on timing.\n\n"
+                "  request effects in the computation's own task, one after the other, or concurrently with Parallel.all(...)"
+            )
+        return (
+            f"{self.request} is awaited outside a computation.\n\n"
+            "  decorate the function with @computation and run it: await run(comp(...), *handlers)"
+        )
+
+
+class DeadlineAcrossYieldError(MisuseError):
+    """A question was asked inside a deadline that cannot survive the suspension."""
+
+    def __init__(self, question: str, line: str) -> None:
+        super().__init__(question, line)
+        self.question = question
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.question} is asked at {self.line} inside a cancel scope with a deadline; the run may wait for days in no "
+            "process at all.\n\n"
+            "  ask outside the `with move_on_after(...)` or `fail_after(...)` block"
+        )
+
+
+class EndlessUnwindError(MisuseError):
+    """A stopped computation caught the signal that stops it, over and over."""
+
+    def __init__(self, computation: str, line: str) -> None:
+        super().__init__(computation, line)
+        self.computation = computation
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.computation} goes on requesting effects at {self.line} although it was stopped; it was abandoned there.\n\n"
+            "  do not catch BaseException in a loop: catch Exception"
+        )
+
+
+class LogDecodeError(SkuldError, ValueError):
+    """These bytes are not a log: truncated, damaged, of another format, or something else altogether."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"this is not a readable log: {self.problem}. Restore it from where it was stored; nothing was performed."
+
+
+class EffectError(SkuldError):
+    """An error of an effect, as data: the same on the first run and on every replay.
+
+    The original is the ``__cause__`` while the run is live; it is not kept.
+
+    Attributes:
+        type_name: ``module:qualname`` of the original's class.
+        message: Its text.
+        data: Its ``args`` where JSON can hold them, else None.
+    """
+
+    def __init__(self, type_name: str, message: str, data: Any = None) -> None:
+        super().__init__(type_name, message, data)
+        self.type_name = type_name
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class ResultError(SkuldError):
+    """The call was made, but its result cannot be kept; the call is settled and is never made again."""
+
+    def __init__(self, effect: str, problem: str) -> None:
+        super().__init__(effect, problem)
+        self.effect = effect
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.effect} was performed, but its result does not fit the declared type: {self.problem}. "
+            "Correct the handler or the declaration; the call is not made again."
+        )
+
+
+class NotCompletedError(SkuldError):
+    """The outcome has no value."""
+
+    def __init__(self, run: str, detail: str) -> None:
+        super().__init__(run, detail)
+        self.run = run
+        self.detail = detail
+
+
+class StillWaitingError(NotCompletedError):
+    """`.value` of a suspended run."""
+
+    def __str__(self) -> str:
+        return f"run {self.run} has no value yet: {self.detail}"
+
+
+class RunCancelledError(NotCompletedError):
+    """`.value` of a cancelled run."""
+
+    def __str__(self) -> str:
+        return f"run {self.run} was cancelled: {self.detail}"

@@ -1,0 +1,184 @@
+"""Frames: one running computation, or one handler at work, on the pump's own stack.
+
+This file alone touches ``asend``, ``athrow``, ``send`` and ``throw``. The pump calls what `steps` and `bound` give: ``resume`` and
+``inject`` step the body of an async generator; ``advance`` and ``fail`` step whatever the stack holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ._computation import Call
+from ._effect import Request
+
+if TYPE_CHECKING:
+    from ._computation import Computation
+    from ._effect import Effect
+    from ._pump import Strand
+    from ._scopes import Route, Table
+
+
+class Place:
+    """Where frames under one prefix stand: the number of the last request, and the handler that serves it."""
+
+    # A plain class, because storing to a struct's field takes twice as long, and these are stored at each request.
+    __slots__ = ("count", "entry_id", "nested", "prefix", "serving")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.count = 0
+        self.serving: Route | None = None
+        """The async handler that is at work."""
+        self.nested: Frame | None = None
+        """What that handler sees, once it requests something itself."""
+        self.entry_id: str | None = None
+        """Id of the request's log entry, where a logger gave one."""
+
+    @property
+    def current_id(self) -> str:
+        """Id of the last request."""
+        return self.entry_id or f"{self.prefix}{self.count}"
+
+
+class Loop(msgspec.Struct):
+    """A loop that marks, in the frame of its activation."""
+
+    label: str
+    iteration: int
+    base: str
+    """The prefix around the loop."""
+
+
+class Frame(msgspec.Struct, eq=False):
+    """What one line of the stack needs to know."""
+
+    strand: Strand
+    table: Table
+    place: Place
+    activation: int
+    """Number of the request that opened this frame."""
+    computation: Computation[Any] | None
+    shielded: bool = False
+    """Cleanup: its effects are performed under a run cancel."""
+    body: Any = None
+    resume: Any = None
+    """Steps the body of an async generator with a value ..."""
+    inject: Any = None
+    """... or with an error."""
+    advance: Any = None
+    """Steps what the stack holds with a value ..."""
+    fail: Any = None
+    """... or with an error."""
+    internal: bool = False
+    """The library's own code: never refused under a run cancel."""
+    transparent: bool = False
+    """Its first computation keeps this frame's activation number."""
+    parent: Frame | None = None
+    """Whose `yield` waits for this frame, where the same pump steps both."""
+    serves: Effect[Any] | None = None
+    """The effect that this frame's handler answers, where it was awaited."""
+    replayed: bool = False
+    loops: list[Loop] = []
+    refusals: int = 0
+    returned: bool = False
+    result: Any = None
+
+    @property
+    def name(self) -> str:
+        """The computation's name, as messages show it."""
+        return f"the handler of {self.place.prefix[:-1]}" if self.computation is None else self.computation.name
+
+    def request(self, effect: Effect[Any]) -> Request:
+        """The request being served, as interceptors and observers see it."""
+        return Request(effect, self.place.current_id, self.name)
+
+    def handler_view(self, route: Route) -> Frame:
+        """What the handler at work sees when it requests something itself.
+
+        The scope where it was installed; and its requests are numbered under the id of the effect that it answers.
+        """
+        if self.place.nested is None:
+            effect_id = self.place.current_id
+            table = self.table if route.scope is None else route.scope.table
+            self.place.nested = Frame(self.strand, table, Place(f"{effect_id}/"), 0, None, self.shielded)
+        return self.place.nested
+
+    def line(self) -> str:
+        """Source file and line of the user's code that is waiting, ``file:number``."""
+        if self.body is None:
+            return self.name
+        code, number = position(self.body)
+        return f"{code}:{number}"
+
+
+def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> Frame:
+    """A frame for *computation*, requested by *parent*; the pump binds one that holds an async generator."""
+    place = parent.place
+    if parent.transparent:
+        parent.transparent = False
+        activation = parent.activation
+    else:
+        place.count = activation = place.count + 1
+    if type(computation) is Call:
+        definition = computation.definition
+        body = definition.body(*computation.args, **computation.kwargs)
+        if definition.is_generator:
+            return Frame(
+                strand, parent.table, place, activation, computation, parent.shielded, body, body.asend, body.athrow
+            )
+        return bind(Frame(strand, parent.table, place, activation, computation, parent.shielded, body), body)
+    frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, internal=True)
+    frame.transparent = computation.transparent  # type: ignore[attr-defined]
+    frame.body = computation.enter(frame)  # type: ignore[attr-defined]
+    return bind(frame, frame.body)
+
+
+def bind(frame: Frame, stepping: Any) -> Frame:
+    """Let the pump step *stepping* as *frame*."""
+    frame.advance, frame.fail = stepping.send, stepping.throw
+    return frame
+
+
+_set_hooks = sys.set_asyncgen_hooks
+
+
+def first_step(frame: Frame) -> Any:
+    """The step that starts an async generator.
+
+    The event loop's hooks stay out: the pump brings each generator to its end itself, and asyncio's bookkeeping costs more
+    than the whole call. They are restored before any line of the body runs.
+    """
+    _set_hooks(None, None)
+    step = frame.resume(None)
+    _set_hooks(*frame.strand.hooks)
+    return step
+
+
+_PACKAGE = __file__.rpartition("_frames.py")[0]
+
+
+def position(body: Any) -> tuple[str, int]:
+    """File and line of the innermost waiting frame that is not the library's."""
+    found = ("<unknown>", 0)
+    while body is not None:
+        frame = getattr(body, "ag_frame", None) or getattr(body, "cr_frame", None) or getattr(body, "gi_frame", None)
+        if frame is not None and not is_ours(frame.f_code.co_filename):
+            found = (frame.f_code.co_filename, frame.f_lineno)
+        body = getattr(body, "ag_await", None) or getattr(body, "cr_await", None) or getattr(body, "gi_yieldfrom", None)
+    return found
+
+
+def is_ours(filename: str) -> bool:
+    """Whether *filename* belongs to the library."""
+    return filename.startswith(_PACKAGE)
+
+
+def strip(error: BaseException) -> BaseException:
+    """Drop the library's own frames from the head of the traceback, so that it shows the user's lines."""
+    traceback = error.__traceback__
+    while traceback is not None and is_ours(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback)

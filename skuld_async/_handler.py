@@ -1,0 +1,82 @@
+"""Handlers: recipes that a scope installs, and the cells that hold their state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic
+
+import msgspec
+from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from ._declared import Declared
+
+T = TypeVar("T")
+
+
+class Cell(Generic[T]):
+    """State of one installed handler: belongs to its scope, is stored by marks and given back by a cold resume."""
+
+    __slots__ = ("declared", "name", "value")
+
+    def __init__(self, name: str, declared: Declared[T], value: T) -> None:
+        self.name = name
+        self.declared = declared
+        self.value = value
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """A handler in its scope: a function for each effect class, and the cells they use."""
+
+    routes: Mapping[Any, Callable[..., Any]]
+    cells: Sequence[Cell[Any]] = ()
+
+
+class Handler:
+    """A recipe that answers one family of effects; each scope installs its own.
+
+    Most handlers come from `Effect.handled_by`. One with state per run derives from this class.
+
+    Attributes:
+        label: The handler's name in messages, for example ``State[cart]``.
+    """
+
+    label: str = "handler"
+
+    def install(self) -> Installed:
+        """Make the functions and cells for one scope."""
+        raise NotImplementedError
+
+
+class FunctionHandler(Handler):
+    """Answers an effect class, and its subclasses, by a function of the effect."""
+
+    def __init__(self, effect: Any, function: Callable[..., Any], label: str) -> None:
+        self.effect = effect
+        self.function = function
+        self.label = label
+
+    def install(self) -> Installed:
+        return Installed({self.effect: self.function})
+
+
+class Lifetime(Handler):
+    """Handlers that live inside an async context manager of their scope; made by `lifetime`."""
+
+    def __init__(self, factory: Callable[[], AbstractAsyncContextManager[Handler | Sequence[Handler]]]) -> None:
+        self.factory = factory
+        self.label = getattr(factory, "__qualname__", "lifetime")
+
+
+def lifetime(factory: Callable[[], AbstractAsyncContextManager[Handler | Sequence[Handler]]], /) -> Handler:
+    """Handlers with a lifetime: entered when their scope is, left on every way out.
+
+    Args:
+        factory: Makes a fresh async context manager, which gives one handler or several.
+
+    Gotchas:
+        A cold suspension leaves the scope too, and the resume enters a fresh one.
+    """
+    return Lifetime(factory)

@@ -1,0 +1,304 @@
+"""The pump: takes requests from computations, sends the answers back.
+
+Rules, each kept in this file:
+
+1. The stack is explicit. A computation that is requested, by ``yield`` or by ``await``, pushes a frame; nothing recurses.
+2. Two loops share the work. `pump` steps one async generator and serves what it yields; `drive` steps the top of the stack
+   and serves what is awaited. What is no request belongs to the event loop and is passed up unchanged.
+3. A request takes its number before it is served, whatever becomes of it.
+4. Whatever a handler raises, cancellation included, is thrown in at the request.
+5. A signal sticks to its strand: once met, each further request raises it again. Only cleanup is served under a run cancel.
+6. After `Return` a body is resumed only so that it can end.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ._context import task_lookup
+from ._computation import Call
+from ._declared import describe
+from ._effect import Effect, Return, label_of
+from ._errors import (
+    EndlessUnwindError,
+    MissingReturnError,
+    NotAnEffectError,
+    OutsideStrandError,
+    RequestAfterReturnError,
+)
+from ._frames import Frame, Place, bind, first_step, open_frame, strip
+from ._scopes import ALIEN, ASYNC, ASYNC_FRAMED, CALL, CLOSED, RETURN, SYNC, SYNC_FRAMED, Route, Scope
+from ._signals import Fault, RunCancel, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ._computation import Computation
+
+_REFUSALS = 1000
+"""Refused requests after which a body that catches each refusal is abandoned."""
+
+
+_EAGER_TASKS = sys.version_info >= (3, 12)
+
+
+class CurrentCall(msgspec.Struct, frozen=True):
+    """What a handler may know of the request it serves."""
+
+    key: str
+    """The idempotency key: the same for each attempt at this request, shared with no other."""
+    attempt: int = 1
+    deadline: float | None = None
+    """Seconds since the epoch, or None."""
+
+
+class Strand:
+    """One running line of a computation: its stack, and the signal that stopped it."""
+
+    __slots__ = ("current_task", "guarded", "hooks", "path", "refused", "run", "running", "seed", "stack", "sticky", "task")
+
+    def __init__(self, run: str, seed: str, path: str = "0") -> None:
+        self.run = run
+        self.seed = seed
+        self.path = path
+        self.stack: list[Frame] = []
+        self.sticky: Signal | None = None
+        self.refused: list[str] = []
+        """Requests refused under a run cancel, as ``effect at file:line``."""
+        self.hooks = sys.get_asyncgen_hooks()
+        self.running = True
+        self.guarded = _EAGER_TASKS
+        self.current_task = task_lookup()
+        self.task = self.current_task()
+
+    def stop(self, signal: Signal) -> None:
+        """Let *signal* stop this strand, unless one of its rank or above already does."""
+        if self.sticky is None or signal.rank > self.sticky.rank:
+            self.sticky = signal
+
+    def refuse_other_tasks(self, request: str) -> None:
+        """Refuse *request* unless it is awaited in the strand's own task.
+
+        Another task runs while the strand is not stepped; only an eager one runs within a step.
+        """
+        if not self.running or (self.guarded and self.current_task() is not self.task):
+            fault = Fault(OutsideStrandError(request, inside=True))
+            self.stop(fault)
+            raise fault
+
+    def unwound(self, error: BaseException) -> BaseException:
+        """*error* as it leaves a body."""
+        if isinstance(error, Signal):
+            self.stop(error)
+        return strip(error)
+
+    def call(self) -> CurrentCall:
+        """The request that is being served."""
+        frame = self.stack[-1]
+        return CurrentCall(f"{self.run}/{frame.place.current_id}")
+
+    def check(self, frame: Frame, item: Any) -> None:
+        """Raise the signal that stopped this strand, unless *frame* is cleanup under a run cancel."""
+        signal = self.sticky
+        if signal is None:
+            return
+        if isinstance(signal, RunCancel):
+            if frame.shielded or frame.internal:
+                return
+            self.refused.append(f"{_label(item)} at {frame.line()}")
+        frame.refusals += 1
+        if frame.refusals > _REFUSALS:
+            self.sticky = signal = Fault(EndlessUnwindError(frame.name, frame.line()))
+        raise signal.with_traceback(None)
+
+    def thrown(self, error: BaseException, frame: Frame, item: Any) -> BaseException:
+        """*error* as it is thrown in at the request *item*."""
+        if isinstance(error, Signal):
+            self.stop(error)
+        elif isinstance(error, Exception) and isinstance(item, Effect):
+            note = f"in {frame.name}, at {_label(item)} (entry {frame.place.current_id})"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+        frame.place.serving = frame.place.nested = None
+        return strip(error)
+
+
+@types.coroutine
+def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:
+    """Step the async generator of *frame*, and those that it yields to, to its end; the value is what it returned."""
+    stack = strand.stack
+    base = frame
+    step = first_step(frame)
+    while True:
+        try:
+            item = yield from step
+        except StopAsyncIteration:
+            value, error = (frame.result, None) if frame.returned else _ended_without(frame)
+        except BaseException as raised:
+            value, error = None, strand.unwound(raised)
+        else:
+            route = frame.table[type(item)]
+            mode = route.mode
+            try:
+                if strand.sticky is not None:
+                    strand.check(frame, item)
+                if mode == SYNC:
+                    frame.place.count += 1
+                    value = route.function(item)
+                elif mode == SYNC_FRAMED:
+                    frame.place.count += 1
+                    value = route.function(item, frame)
+                elif mode == ASYNC:
+                    place = frame.place
+                    place.count += 1
+                    place.serving = route
+                    value = yield from route.function(item)
+                    place.serving = place.nested = None
+                elif mode == ASYNC_FRAMED:
+                    place = frame.place
+                    place.count += 1
+                    place.serving = route
+                    value = yield from route.function(item, frame)
+                    place.serving = place.nested = None
+                elif mode == RETURN:
+                    frame.returned, frame.result = True, item.value
+                    frame.table = frame.table.closed
+                    value = None
+                elif mode != CALL:
+                    raise Fault(_misuse(item, mode, frame))
+                elif type(item) is Call and item.definition.is_generator:
+                    child = open_frame(strand, item, frame)
+                    child.parent, child.advance, child.fail = frame, frame.advance, frame.fail
+                    frame = stack[-1] = child
+                    step = first_step(frame)
+                    continue
+                else:
+                    value = yield item
+            except BaseException as raised:
+                if frame.refusals > _REFUSALS:
+                    raise
+                step = frame.inject(strand.thrown(raised, frame, item))
+            else:
+                step = frame.resume(value)
+            continue
+        if frame is base:
+            if error is not None:
+                raise error
+            return value
+        frame = stack[-1] = frame.parent
+        step = frame.resume(value) if error is None else frame.inject(error)
+        error = None
+
+
+@types.coroutine
+def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Generator[Any, Any, Any]:
+    """Run *computation* as the root of *strand* in *scope*; the value is its result."""
+    stack = strand.stack
+    root = Frame(strand, scope.table, Place(f"{strand.path}/"), 0, computation, transparent=True)
+    push(strand, computation, root)
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            frame = stack[-1]
+            try:
+                item = frame.advance(value) if error is None else frame.fail(error)
+            except StopIteration as stop:
+                ended = stack.pop()
+                value, error = stop.value, None
+                if ended.serves is not None:
+                    ended.place.serving = ended.place.nested = None
+                elif not stack:
+                    return value
+                continue
+            except BaseException as raised:
+                ended = stack.pop()
+                if ended.serves is not None:
+                    value, error = None, strand.thrown(raised, ended, ended.serves)
+                    continue
+                value, error = None, strand.unwound(raised)
+                if not stack:
+                    raise
+                continue
+            value = error = None
+            frame = stack[-1]
+            route = frame.table[type(item)]
+            if route.mode == ALIEN:
+                strand.running = False
+                try:
+                    value = yield item
+                except BaseException as raised:
+                    error = raised
+                strand.running = True
+                continue
+            if frame.place.serving is not None:
+                frame = frame.handler_view(frame.place.serving)
+                route = frame.table[type(item)]
+            mode = route.mode
+            try:
+                if strand.sticky is not None:
+                    strand.check(frame, item)
+                if mode == CALL:
+                    push(strand, item, frame)
+                    continue
+                if mode == CLOSED:
+                    raise Fault(_misuse(item, mode, frame))
+                frame.place.count += 1
+                if mode == SYNC:
+                    value = route.function(item)
+                elif mode == SYNC_FRAMED:
+                    value = route.function(item, frame)
+                else:
+                    push_handler(strand, route, item, frame)
+            except BaseException as raised:
+                error = strand.thrown(raised, frame, item)
+    finally:
+        del error
+
+
+def push(strand: Strand, computation: Computation[Any], parent: Frame) -> None:
+    """Put a frame for *computation* on the stack."""
+    frame = open_frame(strand, computation, parent)
+    if frame.resume is not None:
+        bind(frame, pump(strand, frame))
+    strand.stack.append(frame)
+
+
+def push_handler(strand: Strand, route: Route, effect: Effect[Any], asker: Frame) -> None:
+    """Put an async handler, which answers *effect*, on the stack."""
+    answer = route.function(effect) if route.mode == ASYNC else route.function(effect, asker)
+    frame = Frame(strand, asker.table, asker.place, asker.activation, asker.computation, asker.shielded, answer)
+    frame.serves = effect
+    asker.place.serving = route
+    strand.stack.append(bind(frame, answer))
+
+
+def _ended_without(frame: Frame) -> tuple[None, Fault | None]:
+    declared = frame.result.result  # the definition's, kept there until `Return` replaces it
+    if declared.nullable or frame.strand.sticky is not None:
+        return None, None
+    fault = Fault(MissingReturnError(frame.name, describe(declared.type)))
+    frame.strand.stop(fault)
+    return None, fault
+
+
+def _misuse(item: Any, mode: int, frame: Frame) -> NotAnEffectError | RequestAfterReturnError:
+    if mode == CLOSED:
+        return RequestAfterReturnError(_label(item), frame.line())
+    hint = "Yield an effect, a computation, or Return(value)."
+    if isinstance(item, types.CoroutineType):
+        item.close()
+        hint = "Decorate the function with @computation, or await the coroutine."
+    elif callable(item):
+        hint = "Did you forget to call it?"
+    return NotAnEffectError(f"{item!r:.200}", frame.line(), hint)
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, Effect):
+        return label_of(type(item))
+    return "Return" if isinstance(item, Return) else str(item.name)

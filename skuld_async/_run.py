@@ -1,0 +1,96 @@
+"""`run`: the outermost scope, no log; a value or an exception."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypeVar
+
+from ._chain import Chain
+from ._context import current_strand
+from ._errors import OutsideStrandError
+from ._frames import strip
+from ._pump import CurrentCall, Strand, drive
+from ._scopes import open_scope
+from ._signals import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ._computation import Computation
+    from ._effect import Interceptor, Observation
+    from ._handler import Handler
+
+T = TypeVar("T")
+
+
+async def run(
+    comp: Computation[T],
+    /,
+    *handlers: Handler,
+    seed: str | None = None,
+    intercept: Sequence[Interceptor] = (),
+    observe: Sequence[Callable[[Observation], None]] = (),
+) -> T:
+    """Run *comp* to its end, in this task, without a log.
+
+    Args:
+        comp: A computation: what calling a ``@computation`` function gives.
+        handlers: The outermost scope.
+        seed: Text that the derived effects (Fresh) are derived from; random if None.
+        intercept: Called around each handler, the first outermost.
+        observe: Called once for each settled request.
+
+    Returns:
+        What the computation returns.
+
+    Raises:
+        DeploymentError: No handler, or a misuse; whatever the body itself raises comes out as it is.
+
+    Gotchas:
+        Nothing is encoded, so a value that a log would refuse passes here. Test with `start`, or with `testing.always_cold`,
+        what will run under a log.
+    """
+    chain = Chain(intercept, observe)
+    strand = Strand(new_id(), new_id() if seed is None else seed)
+    async with open_scope(None, handlers, "", chain.bind) as scope:
+        token = current_strand.set(strand)
+        try:
+            value: T = await drive(strand, comp, scope)
+        except BaseException as error:
+            raise outcome_of(strand, error) from error.__cause__
+        finally:
+            current_strand.reset(token)
+        if strand.sticky is not None:
+            raise outcome_of(strand, strand.sticky)
+        return value
+
+
+def outcome_of(strand: Strand, error: BaseException) -> BaseException:
+    """What a strand that ended with *error* ended with, as its user should see it."""
+    if isinstance(strand.sticky, Fault):
+        return strand.sticky.error.with_traceback(strip(strand.sticky).__traceback__)
+    return strip(error)
+
+
+def new_id() -> str:
+    """A random id of 128 bits, in hexadecimal digits."""
+    return os.urandom(16).hex()
+
+
+def current_call() -> CurrentCall:
+    """Inside a handler or a port's implementation: key, attempt and deadline of the call being served.
+
+    Returns:
+        The call; its ``key`` is the idempotency key to send to the receiver.
+
+    Raises:
+        OutsideStrandError: No computation is running here.
+    """
+    strand = current_strand.get()
+    if strand is None:
+        raise OutsideStrandError("current_call()", inside=False)
+    call: Any = strand.call()
+    assert isinstance(call, CurrentCall)
+    return call

@@ -1,0 +1,153 @@
+"""Scopes: effect class to handler, where an inner scope shadows the outer ones."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ._effect import Effect, Return
+from ._handler import Lifetime
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+    from ._handler import Cell, Handler
+
+# How the pump serves what was requested; integers, because it compares them at each request.
+SYNC, ASYNC, SYNC_FRAMED, ASYNC_FRAMED, CALL, RETURN, ALIEN, CLOSED = range(8)
+
+
+class Route(msgspec.Struct, frozen=True, eq=False):
+    """Where requests of one class go: a function of the effect (of effect and frame where framed) and how to call it."""
+
+    mode: int
+    function: Callable[..., Any] = lambda *_: None
+    scope: Scope | None = None
+    """Where the handler was installed: what its own requests see."""
+
+    @property
+    def is_async(self) -> bool:
+        return self.mode in (ASYNC, ASYNC_FRAMED)
+
+    @property
+    def is_framed(self) -> bool:
+        return self.mode in (SYNC_FRAMED, ASYNC_FRAMED)
+
+
+_CALL, _RETURN, _ALIEN = Route(CALL), Route(RETURN), Route(ALIEN)
+
+
+class Table(dict[type, Route]):
+    """The routes as one scope sees them, found once for each class."""
+
+    __slots__ = ("_closed", "bind", "scope")
+
+    def __init__(self, scope: Scope, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
+        self.scope = scope
+        self.bind = bind
+        self._closed: Table | None = None
+
+    @property
+    def closed(self) -> Table:
+        """The routes of a body here that has returned."""
+        if self._closed is None:
+            self._closed = _Closed(self.scope, self.bind)
+        return self._closed
+
+    def __missing__(self, kind: type) -> Route:
+        # _computation imports this file, so computations are recognised by their mark.
+        if issubclass(kind, Effect):
+            route = self.bind(kind, self.scope)
+        elif getattr(kind, "__is_computation__", False):
+            route = _CALL
+        else:
+            route = _RETURN if kind is Return else _ALIEN
+        self[kind] = route
+        return route
+
+
+class _Closed(Table):
+    """What a body that has returned may request: nothing, while the event loop's traps still pass."""
+
+    __slots__ = ()
+
+    def __missing__(self, kind: type) -> Route:
+        route = super().__missing__(kind)
+        self[kind] = route = _ALIEN if route is _ALIEN else Route(CLOSED)
+        return route
+
+
+class Scope:
+    """The handlers installed at one place, and the scope around it."""
+
+    __slots__ = ("cells", "labels", "parent", "path", "routes", "table")
+
+    def __init__(self, parent: Scope | None, path: str, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
+        self.parent = parent
+        self.path = path
+        self.routes: dict[type[Effect[Any]], Route] = {}
+        self.labels: list[str] = []
+        self.cells: dict[str, Cell[Any]] = {}
+        self.table = Table(self, bind)
+
+    async def install(self, handler: Handler, stack: AsyncExitStack) -> None:
+        """Install *handler* here; a later one shadows an earlier one for the same effect."""
+        if isinstance(handler, Lifetime):
+            made = await stack.enter_async_context(handler.factory())
+            for inner in made if isinstance(made, (list, tuple)) else (made,):
+                await self.install(inner, stack)
+            return
+        installed = handler.install()
+        for effect, function in installed.routes.items():
+            self.routes[effect] = Route(ASYNC if is_async(function) else SYNC, function, self)
+        for cell in installed.cells:
+            self.cells[cell.name] = cell
+        self.labels.append(handler.label)
+
+    def find(self, kind: type[Effect[Any]]) -> Route | None:
+        """The nearest route for *kind*: scope by scope, the closest base class first."""
+        for scope in self.outwards():
+            for base in kind.__mro__:
+                route = scope.routes.get(base)
+                if route is not None:
+                    return route
+        return None
+
+    def outwards(self) -> Iterator[Scope]:
+        """This scope, then the ones around it."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def all_cells(self) -> Iterator[tuple[str, Cell[Any]]]:
+        """Each cell that is in scope here, with a key that is unique in the run."""
+        for scope in self.outwards():
+            for name, cell in scope.cells.items():
+                yield f"{scope.path}{name}", cell
+
+
+@asynccontextmanager
+async def open_scope(
+    parent: Scope | None,
+    handlers: Sequence[Handler],
+    path: str,
+    bind: Callable[[type[Effect[Any]], Scope], Route],
+) -> AsyncGenerator[Scope]:
+    """A scope with *handlers* installed; their lifetimes end with it."""
+    async with AsyncExitStack() as stack:
+        scope = Scope(parent, path, bind)
+        for handler in handlers:
+            await scope.install(handler, stack)
+        yield scope
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling *function* gives an awaitable: settled once, when the scope is built."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

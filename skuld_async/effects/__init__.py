@@ -1,0 +1,1 @@
+"""The foundational effects, one file a family."""

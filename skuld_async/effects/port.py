@@ -1,0 +1,250 @@
+"""Ports: what a computation needs from outside, as a contract or as a function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ClassVar, Concatenate, Generic, Protocol, get_type_hints, overload
+
+import msgspec
+from typing_extensions import ParamSpec, TypeVar
+
+from skuld_async._effect import Effect, define_effect
+from skuld_async._errors import DeclarationError
+from skuld_async._handler import Handler, Installed
+from skuld_async._scopes import is_async
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class PortCall(Effect[T_co], frozen=True):
+    """Family of all port calls: one class for each operation, one field for each parameter."""
+
+
+class _Callable(Generic[P, T]):
+    """What operations and function ports share: parameters, and an effect class made of them."""
+
+    def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.raises = tuple(raises)
+        self.sig = sig
+        self.label = function.__qualname__.rpartition("<locals>.")[2]
+        self.parameters: list[inspect.Parameter] = []
+        self._effect: type[Any] | None = None
+
+    def _declare(self, parameters: Sequence[inspect.Parameter], module: str) -> None:
+        self.sig = self.sig or f"{module}:{self.label}"
+        self.parameters = list(parameters)
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                problem = f"the parameter *{parameter.name} has no fixed shape for the log"
+                raise DeclarationError(self.label, problem, f"take a list: {parameter.name}: list[...]")
+        try:
+            self._make_effect()
+        except NameError:
+            pass  # an annotation that is defined further down: compiled at the first call
+
+    def _make_effect(self) -> type[Any]:
+        hints = get_type_hints(self.function)
+        self._effect = define_effect(
+            PortCall,
+            self.label,
+            [_field(parameter, hints.get(parameter.name, Any)) for parameter in self._fields()],
+            sig=self.sig,
+            answer=hints.get("return", Any),
+            raises=self.raises,
+        )
+        return self._effect
+
+    def _fields(self) -> list[inspect.Parameter]:
+        """The parameters, those without a default first, as a struct wants them."""
+        return sorted(self.parameters, key=lambda parameter: parameter.default is not parameter.empty)
+
+    @property
+    def effect(self) -> type[Any]:
+        """The effect class of the calls."""
+        return self._effect or self._make_effect()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Effect[T]:
+        named: dict[str, Any] = dict(kwargs)
+        positional = [p.name for p in self.parameters if p.kind is not p.KEYWORD_ONLY]
+        if len(args) > len(positional):
+            message = f"{self.label}() takes {len(positional)} positional arguments but {len(args)} were given"
+            raise TypeError(message)
+        for name, value in zip(positional, args, strict=False):
+            if name in named:
+                message = f"{self.label}() got multiple values for argument {name!r}"
+                raise TypeError(message)
+            named[name] = value
+        effect: Effect[T] = self.effect(**named)
+        return effect
+
+    def always(self, answer: T) -> Handler:
+        """A handler that gives the same *answer* to each call, for tests."""
+        handler: Handler = self.effect.always(answer)
+        return handler
+
+    def handled_by(self, function: Callable[P, Awaitable[T] | T]) -> Handler:
+        """A handler that answers by calling *function*, sync or async, with the call's arguments."""
+        return PortHandler(self.label, {self.effect: self._caller(function)})
+
+    def _caller(self, function: Callable[..., Any]) -> Callable[[Any], Any]:
+        names = [p.name for p in self.parameters if p.kind is not p.KEYWORD_ONLY]
+        keywords = [p.name for p in self.parameters if p.kind is p.KEYWORD_ONLY]
+        self._refuse_misfit(function, names, keywords)
+
+        def call(effect: Any) -> Any:
+            return function(
+                *[getattr(effect, name) for name in names], **{name: getattr(effect, name) for name in keywords}
+            )
+
+        if not is_async(function):
+            return call
+
+        async def call_async(effect: Any) -> Any:
+            return await call(effect)
+
+        return call_async
+
+    def _refuse_misfit(self, function: Any, names: Sequence[str], keywords: Sequence[str]) -> None:
+        if not callable(function):
+            raise DeclarationError(self.label, f"{function!r:.80} is not callable", f"write {self._shape()}")
+        try:
+            signature = inspect.signature(function)
+        except ValueError:
+            return  # a builtin that does not tell
+        try:
+            signature.bind(*names, **dict.fromkeys(keywords))
+        except TypeError as error:
+            problem = f"{getattr(function, '__qualname__', function)}{signature} does not take its arguments ({error})"
+            raise DeclarationError(self.label, problem, f"write {self._shape()}") from None
+
+    def _shape(self) -> str:
+        return f"async def {self.label.rpartition('.')[2]}({', '.join(map(str, self.parameters))})"
+
+
+def _field(parameter: inspect.Parameter, kind: Any) -> Any:
+    if parameter.default is parameter.empty:
+        return (parameter.name, kind)
+    default = parameter.default
+    if isinstance(default, (list, dict, set, bytearray)):
+        return (parameter.name, kind, msgspec.field(default_factory=lambda: type(default)(default)))
+    return (parameter.name, kind, default)
+
+
+class Operation(_Callable[P, T]):
+    """One operation of a contract; calling it on the contract's class gives an effect."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.label = f"{owner.__qualname__.rpartition('<locals>.')[2]}.{name}"
+        self._declare(list(inspect.signature(self.function).parameters.values())[1:], owner.__module__)
+
+
+class PortFunction(_Callable[P, T]):
+    """A function as a port; its body is the implementation where `default` is installed."""
+
+    def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
+        super().__init__(function, raises, sig)
+        self._declare(list(inspect.signature(function).parameters.values()), function.__module__)
+
+    def default(self) -> Handler:
+        """A handler that calls the function's own body."""
+        return self.handled_by(self.function)
+
+
+class PortHandler(Handler):
+    """Answers port calls by functions of their arguments."""
+
+    def __init__(self, label: str, routes: dict[Any, Callable[[Any], Any]]) -> None:
+        self.label = label
+        self._routes = routes
+
+    def install(self) -> Installed:
+        return Installed(self._routes)
+
+
+class Port(Protocol):
+    """Base of contracts.
+
+    ::
+
+        class Validator(Port, Protocol):
+            @operation
+            async def validate(self, purchase: Purchase) -> ValidPurchase: ...
+
+    ``Validator.validate(purchase)`` is an ``Effect[ValidPurchase]``; ``Validator.handler(implementation)`` answers it.
+    """
+
+    __slots__: ClassVar[Sequence[str]] = ()
+
+    @classmethod
+    def handler(cls, implementation: object) -> Handler:
+        """A handler that calls *implementation*: any object with the contract's methods, sync or async.
+
+        Raises:
+            DeclarationError: A method is missing, or does not take the operation's arguments.
+        """
+        routes: dict[Any, Callable[[Any], Any]] = {}
+        for name, one in cls._operations().items():
+            method = getattr(implementation, name, None)
+            if method is None:
+                problem = f"{type(implementation).__qualname__} has no method {name}"
+                raise DeclarationError(one.label, problem, f"write {one._shape()}")  # noqa: SLF001 - same module
+            routes[one.effect] = one._caller(method)  # noqa: SLF001
+        return PortHandler(cls.__qualname__.rpartition("<locals>.")[2], routes)
+
+    @classmethod
+    def _operations(cls) -> dict[str, Operation[Any, Any]]:
+        found: dict[str, Operation[Any, Any]] = {}
+        for base in reversed(cls.__mro__):
+            found |= {name: member for name, member in vars(base).items() if isinstance(member, Operation)}
+        if not found:
+            way_out = f"mark its methods with @operation, and call {cls.__name__}.handler(implementation)"
+            raise DeclarationError(cls.__qualname__, "the contract has no operations", way_out)
+        return found
+
+
+class _OperationDecorator(Protocol):
+    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], /) -> Operation[P, T]: ...
+
+
+class _PortDecorator(Protocol):
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> PortFunction[P, T]: ...
+
+
+@overload
+def operation(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], /) -> Operation[P, T]: ...
+@overload
+def operation(*, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> _OperationDecorator: ...
+def operation(function: Any = None, /, *, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> Any:
+    """Mark a method of a contract as an operation.
+
+    Args:
+        function: The method; its annotations are compiled here.
+        raises: Errors that are answers of the receiver: they arrive as themselves, and `rerun` asks under a new key.
+        sig: The stable name in logs, by default ``module:Contract.method``.
+    """
+    if function is None:
+        return lambda method: Operation(method, raises, sig)
+    return Operation(function, raises, sig)
+
+
+@overload
+def port(function: Callable[P, Coroutine[Any, Any, T]], /) -> PortFunction[P, T]: ...
+@overload
+def port(*, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> _PortDecorator: ...
+def port(function: Any = None, /, *, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> Any:
+    """Make a port of an async function: ``quote(supplier)`` is an effect, ``quote.default()`` installs its body.
+
+    Args:
+        function: The function; its annotations are compiled here.
+        raises: Errors that are answers of the receiver.
+        sig: The stable name in logs, by default ``module:function``.
+    """
+    if function is None:
+        return lambda one: PortFunction(one, raises, sig)
+    return PortFunction(function, raises, sig)

@@ -1,0 +1,55 @@
+"""Yield: a question to the outside. The run stops here until it has its answer."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from typing_extensions import TypeVar
+
+from skuld_async._effect import Effect, Kind
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Yield(Effect[T_co], frozen=True, dict=True):
+    """Base of questions: the fields are the question, ``T`` is the type of its answer.
+
+    ::
+
+        class ApprovalNeeded(Yield[Literal["approved", "rejected"]], frozen=True):
+            purchase: Purchase
+
+    Under a log the run suspends here. In a test, ``ApprovalNeeded.always("approved")`` is a handler that answers.
+    """
+
+    __kind__ = Kind.CONTROL
+
+    def named(self, name: str) -> Self:
+        """The same question with a name, by which its wait can be found."""
+        # Kept beside the fields: a name is an option of the wait, no part of the question.
+        question = copy.copy(self)
+        msgspec.structs.force_setattr(question, "_wait_name", name)
+        return question
+
+    @staticmethod
+    def of(value: Any) -> Untyped:
+        """A question without a declared answer: *value* is the question, any JSON value answers it."""
+        return Untyped(value)
+
+
+class Untyped(Yield[Any], frozen=True):
+    """What `Yield.of` makes."""
+
+    __sig__ = "Yield.of"
+    value: Any
+
+
+def name_of(question: Yield[Any]) -> str | None:
+    """The name that `Yield.named` gave, or None."""
+    name: str | None = getattr(question, "_wait_name", None)
+    return name

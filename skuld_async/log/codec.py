@@ -1,0 +1,118 @@
+"""Codecs: an effect class's way into the log and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import msgspec
+from msgspec import Raw
+
+from skuld_async._declared import (
+    Declared,
+    Misfit,
+    decode_plain,
+    encode_canonical,
+    encode_value,
+    first_difference,
+    refuse_not_a_number,
+)
+from skuld_async._effect import Kind, label_of
+
+from .entry import NO_DATA, NULL
+
+if TYPE_CHECKING:
+    from skuld_async._effect import Effect
+
+_EXACT = {int, str, bool, bytes}
+
+
+class Codec:
+    """Encodes and compares the effects of one class."""
+
+    __slots__ = ("_constant", "_exact", "_fields", "answer", "kind", "label", "names", "opaque", "raises", "sig")
+
+    def __init__(self, kind: type[Effect[Any]]) -> None:
+        self.kind = kind
+        self.label = label_of(kind)
+        self.sig = kind.__sig__
+        self.names = frozenset((kind.__sig__, *kind.__aliases__))
+        self.raises = kind.__raises__
+        self.answer: Declared[Any] = kind.__answer__
+        self.opaque = kind.__opaque__
+        self._constant = NO_DATA if self.opaque or not kind.__struct_fields__ else None
+        self._fields: Declared[Any] | None = None
+        self._exact: tuple[tuple[str, type], ...] | None = None
+        if self._constant is None:
+            hints = get_type_hints(kind)
+            fields = [(name, hints.get(name)) for name in kind.__struct_fields__]
+            if all(declared in _EXACT for _, declared in fields):
+                self._exact = tuple(fields)  # type: ignore[arg-type]
+
+    @property
+    def fields(self) -> Declared[Any]:
+        """The effect class itself, as a declared type."""
+        if self._fields is None:
+            self._fields = Declared(self.kind, self.label)
+        return self._fields
+
+    def data(self, effect: Effect[Any]) -> Raw:
+        """The canonical JSON of the fields; raises `Misfit` for what would not come back."""
+        if self._constant is not None:
+            return self._constant
+        try:
+            data = encode_canonical(effect)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Misfit(str(error)) from None
+        if self._exact is not None:
+            for name, declared in self._exact:
+                if type(getattr(effect, name)) is not declared:
+                    break
+            else:
+                return Raw(data)
+        refuse_not_a_number(effect, data)
+        again = encode_canonical(self.fields.decode(data))
+        if again != data:
+            lost = first_difference(decode_plain(data), decode_plain(again))
+            if lost is not None:
+                problem = f"`{lost}` would be lost: the value holds more than its field declares"
+                raise Misfit(problem)
+        return Raw(data)
+
+    def same(self, logged: Raw, requested: Raw) -> bool:
+        """Whether both are the same request: other bytes may be an older version of the same fields, or an edit."""
+        if logged == requested:
+            return True
+        if self._constant is not None:
+            return False
+        try:
+            return encode_canonical(self.fields.decode(logged)) == bytes(requested)
+        except Misfit:
+            return False
+
+    def decode(self, data: Raw) -> Effect[Any]:
+        """The effect again; raises `Misfit`."""
+        effect: Effect[Any] = self.fields.decode(data)
+        return effect
+
+    def value(self, value: Any) -> Raw:
+        """The JSON of a local effect's value; raises `Misfit`."""
+        if value is None:
+            return NULL
+        answer = self.answer
+        if type(value) is answer.exact:
+            return Raw(encode_exact(value))
+        # What `put` took in was admitted there; what a function of the body made was not.
+        return Raw(answer.admit(value)[0] if self.opaque or self.kind.__kind__ is not Kind.LOCAL else encode_value(value))
+
+
+
+encode_exact = msgspec.json.Encoder().encode
+
+
+def codec_of(kind: type[Effect[Any]]) -> Codec:
+    """The codec of an effect class, made once and kept on the class."""
+    codec: Codec | None = kind.__dict__.get("__codec__")
+    if codec is None:
+        codec = Codec(kind)
+        kind.__codec__ = codec  # type: ignore[attr-defined]
+    return codec

@@ -1,0 +1,79 @@
+"""Divergence: explaining a mismatch, and what an accepted one came to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from skuld_async._declared import decode_plain, differences
+from skuld_async._errors import DivergenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from msgspec import Raw
+
+    from .codec import Codec
+    from .entry import Entry
+
+
+class Divergence(msgspec.Struct, frozen=True):
+    """What ``allow_divergence=True`` accepted; ids of entries."""
+
+    performed: tuple[str, ...] = ()
+    """New effects, performed now."""
+    dropped: tuple[str, ...] = ()
+    """Entries that the computation passed over."""
+    unconsumed: tuple[str, ...] = ()
+    """Entries that were left when it ended."""
+
+
+def mismatch(codec: Codec, data: Raw, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
+    """The computation requests something else than the entry at *cursor*."""
+    entry = entries[cursor]
+    if entry.sig in codec.names:
+        what = f"{codec.label} is requested with other data than the log holds"
+        found = list(differences(decode_plain(entry.data), decode_plain(data)))
+        cause = "the arguments come from something that is not an effect (the time, a random number, a global), or changed"
+    else:
+        what = f"{codec.label} is requested where the log holds {_short(entry.sig)}"
+        found = []
+        later = any(codec.sig == other.sig and codec.same(other.data, data) for other in entries[cursor + 1 :])
+        cause = (
+            f"{_short(entry.sig)} was removed from the computation, or moved"
+            if later
+            else f"{codec.label} was added to the computation, or an if took another path"
+        )
+    return DivergenceError(
+        what,
+        line=line,
+        entry=entry.id,
+        expected=f"{_short(entry.sig)} {bytes(entry.data).decode(errors='replace')}",
+        received=f"{codec.label} {bytes(data).decode(errors='replace')}",
+        differences=found,
+        matched=last_matched(entries, cursor),
+        cause=cause,
+    )
+
+
+def unconsumed(entries: Sequence[Entry], cursor: int, ended: str) -> DivergenceError:
+    """The computation ended although the log goes on."""
+    entry = entries[cursor]
+    left = len(entries) - cursor
+    return DivergenceError(
+        f"the computation {ended}, but the log goes on with {_short(entry.sig)} ({left} entries are left)",
+        entry=entry.id,
+        expected=f"{_short(entry.sig)} {bytes(entry.data).decode(errors='replace')}",
+        matched=last_matched(entries, cursor),
+        cause="effects at the end were removed from the computation, or an if took another path",
+    )
+
+
+def last_matched(entries: Sequence[Entry], cursor: int) -> list[str]:
+    """The last five entries before *cursor*, as text."""
+    return [f"{entry.id}  {_short(entry.sig)}" for entry in entries[max(0, cursor - 5) : cursor]]
+
+
+def _short(sig: str) -> str:
+    return sig.rpartition(":")[2]

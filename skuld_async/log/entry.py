@@ -1,0 +1,122 @@
+"""Entries and the header: the rows of a log, as they are stored.
+
+The states of an entry, and what may follow:
+
+==========  ======================================  =================================================
+state       holds                                   followed by
+==========  ======================================  =================================================
+started     the request                             executed, or discarded
+executed    the request and its value               nothing
+discarded   the request and its error               nothing
+==========  ======================================  =================================================
+
+Values are JSON that was encoded when the effect was requested or settled; they are decoded only where the type is known.
+Room is kept, in names that no field may take otherwise: ``strand``, ``attempts``, ``deadline``, ``patch``, ``fork``, ``by``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+FORMAT = 0
+"""Version of the stored format. 0 promises nothing to later releases."""
+
+NO_DATA = Raw(b"{}")
+NULL = Raw(b"null")
+
+
+
+def raw_value(data: bytes) -> Raw:
+    """*data* as an entry holds it: null is left out of the document."""
+    return NULL if data == b"null" else Raw(data)
+
+
+EntryState: TypeAlias = Literal["started", "executed", "discarded"]
+Status: TypeAlias = Literal["running", "suspended", "completed", "failed", "cancelled"]
+ErrorKind: TypeAlias = Literal["declared", "domain", "builtin", "other", "group", "result", "body-scope", "run-cancel"]
+
+
+class ErrorData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An error as data; how it is rebuilt depends on its kind."""
+
+    kind: ErrorKind
+    type: str = ""
+    """``module:qualname`` of the class."""
+    message: str = ""
+    data: Raw | UnsetType = UNSET
+    children: list[ErrorData] = []
+
+
+class WaitData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the entry of a question holds beside the question."""
+
+    digest: str
+    """Of the question: an answer is bound to it."""
+    schema: Raw | UnsetType = UNSET
+    """JSON Schema of the answer, until there is one."""
+    name: str | None = None
+
+
+class MarkData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the entry of a loop mark holds beside its carry."""
+
+    iteration: int
+    """Counted from 1."""
+    cells: dict[str, Raw] = {}
+    """Handler state at the mark."""
+
+
+class Entry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """One effect of a run."""
+
+    id: str
+    """``strand/loop@activation#iteration/number``; unique in the run."""
+    sig: str
+    """Stable name of the effect class."""
+    data: Raw = NO_DATA
+    """The effect's fields, canonical JSON."""
+    state: EntryState = "executed"
+    value: Raw = NULL
+    error: ErrorData | UnsetType = UNSET
+    wait: WaitData | UnsetType = UNSET
+    mark: MarkData | UnsetType = UNSET
+
+
+class Settled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question that has its answer."""
+
+    wait: str
+    digest: str
+
+
+class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That a run was cancelled, and where."""
+
+    at: str
+    """Id of the request at which it took effect."""
+    reason: str
+
+
+class Header(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What a log is the log of."""
+
+    format: int
+    run: str = ""
+    seed: str = ""
+    """Text that the derived effects are derived from."""
+    computation: str = ""
+    version: str | None = None
+    arguments: Raw = NO_DATA
+    status: Status = "running"
+    cause: str | None = None
+    """Id of the entry whose error failed the run."""
+    result: Raw | UnsetType = UNSET
+    error: ErrorData | UnsetType = UNSET
+    suffix: int = 0
+    """How often this log was diverged from or cut; ids of later entries end with ``~suffix``."""
+    settled: list[Settled] = []
+    """The last 16 answered questions; they outlive pruning."""
+    cancelled: Cancellation | UnsetType = UNSET

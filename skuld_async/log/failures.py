@@ -1,0 +1,125 @@
+"""Errors as data: what a body sees of an error is the same on the first run and on each replay.
+
+===========  =====================================================  ===========================================
+kind         which errors                                           arrive as
+===========  =====================================================  ===========================================
+declared     those that the operation declares (``raises=``)        themselves, rebuilt from their ``args``
+domain       `DomainError`                                          themselves, rebuilt from their fields
+builtin      Python's own, where JSON can hold their ``args``       themselves
+group        exception groups                                       a group with the same tree
+result       a result that cannot be kept                           `ResultError`
+other        all others                                             `EffectError`
+===========  =====================================================  ===========================================
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET, Raw
+
+from skuld_async._declared import Misfit, decode_plain, encode_value
+from skuld_async._errors import EffectError, ResultError
+
+from . import domain
+from .entry import ErrorData
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def name_of(cls: type) -> str:
+    """``module:qualname``."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> ErrorData:
+    """*error* as data."""
+    kind = type(error)
+    name, message = name_of(kind), str(error)
+    if isinstance(error, BaseExceptionGroup):
+        children = [to_data(child, raises) for child in error.exceptions]
+        return ErrorData("group", name, error.message, children=children)
+    if isinstance(error, domain.DomainError):
+        try:
+            return ErrorData("domain", name, message, Raw(domain.fields_of(error)))
+        except Misfit:
+            pass
+    if isinstance(error, ResultError):
+        return ErrorData("result", error.effect, error.problem)
+    if isinstance(error, EffectError):
+        return ErrorData("other", error.type_name, error.message, _plain(error.data))
+    data = _plain(list(error.args))
+    if data is not UNSET:
+        if kind in raises and _comes_back(error, kind):
+            return ErrorData("declared", name, message, data)
+        if kind.__module__ == "builtins" and _comes_back(error, kind):
+            return ErrorData("builtin", name, message, data)
+    return ErrorData("other", name, message, data)
+
+
+def _plain(value: Any) -> Any:
+    """JSON of *value* where it reads back as the same, else UNSET."""
+    try:
+        data = encode_value(value)
+    except Misfit:
+        return UNSET
+    return Raw(data) if decode_plain(data) == value else UNSET
+
+
+def _comes_back(error: BaseException, kind: type[Any]) -> bool:
+    try:
+        again = kind(*error.args)
+    except Exception:  # noqa: BLE001 - the user's constructor may raise anything
+        return False
+    return type(again) is kind and again.args == error.args
+
+
+def rebuild(data: ErrorData, raises: Sequence[type[Exception]] = ()) -> Exception:
+    """The error that *data* stands for; raises `Misfit` where today's classes cannot say it."""
+    if data.kind == "group":
+        return ExceptionGroup(data.message, [rebuild(child, raises) for child in data.children])
+    if data.kind == "result":
+        return ResultError(data.type, data.message)
+    if data.kind == "domain":
+        cls = domain.find(data.type)
+        if cls is None:
+            problem = f"no DomainError {data.type} is loaded; import its module before"
+            raise Misfit(problem)
+        return domain.rebuild(cls, data.data)
+    if data.kind == "declared":
+        declared = next((one for one in raises if name_of(one) == data.type), None)
+        if declared is None:
+            problem = f"the operation no longer declares {data.type} (raises=)"
+            raise Misfit(problem)
+        return declared(*_args(data))
+    if data.kind == "builtin":
+        builtin = getattr(builtins, data.type.rpartition(":")[2], None)
+        if not isinstance(builtin, type) or not issubclass(builtin, Exception):
+            problem = f"{data.type} is no builtin exception"
+            raise Misfit(problem)
+        return builtin(*_args(data))
+    return EffectError(data.type, data.message, None if data.data is UNSET else decode_plain(data.data))
+
+
+def _args(data: ErrorData) -> list[Any]:
+    if data.data is UNSET:
+        return []
+    try:
+        args = decode_plain(data.data)
+    except ValueError as error:
+        raise Misfit(str(error)) from None
+    if not isinstance(args, list):
+        problem = "the arguments of an error are a list"
+        raise Misfit(problem)
+    return args
+
+
+def as_seen(error: Exception, data: ErrorData, raises: Sequence[type[Exception]]) -> Exception:
+    """What the body sees of *error* on the first run."""
+    if data.kind in ("declared", "domain", "builtin", "result") or isinstance(error, EffectError):
+        return error
+    seen = rebuild(data, raises)
+    seen.__cause__ = error
+    return seen

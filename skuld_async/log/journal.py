@@ -1,0 +1,230 @@
+"""The journal: reads the log where there is one, writes it where there is none yet.
+
+Matching is in order, by sig and canonical data. The cursor stands before the next entry; what is behind it was carried
+forward. At the end of the entries the run is live. A mismatch is a divergence: strict by default, and then nothing is
+performed; with ``allow_divergence`` the entries are aligned, and what the new code passes over is kept in ``log.dropped``, so
+that an external effect that was executed is never performed again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET, Raw
+
+from skuld_async._declared import Misfit
+from skuld_async._effect import Kind
+from skuld_async._errors import ResultError, UndecodableError, UnencodableError
+from skuld_async._signals import Fault, RunCancel, Suspend
+
+from . import divergence, failures
+from .entry import Entry, ErrorData, Settled, raw_value
+
+if TYPE_CHECKING:
+    from skuld_async._effect import Effect
+    from skuld_async._frames import Frame
+
+    from .codec import Codec
+    from .log import Log
+
+_SETTLED_KEPT = 16
+
+
+class Journal:
+    """The log of one session, at its cursor."""
+
+    def __init__(self, log: Log, *, allow_divergence: bool = False, budget: int | None = None) -> None:
+        self.log = log
+        self.entries = log.entries
+        self.cursor = 0
+        self.allow_divergence = allow_divergence
+        self.budget = budget
+        """Live effects that may still be performed; None for any number."""
+        self.performed: list[str] = []
+        self.dropped: list[str] = []
+        self.unconsumed: list[str] = []
+        self.suffix = f"~{log.header.suffix}" if log.header.suffix else ""
+        cancelled = log.header.cancelled
+        self.cancelled_at = None if cancelled is UNSET else cancelled.at
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def data(self, codec: Codec, effect: Effect[Any], frame: Frame) -> Raw:
+        """The request as canonical JSON, refused here if the log could not give it back."""
+        try:
+            return codec.data(effect)
+        except Misfit as error:
+            raise Fault(UnencodableError(codec.label, str(error), frame.line())) from None
+
+    def begin(self, codec: Codec, effect: Effect[Any], frame: Frame) -> Entry:
+        """The entry of a request: from the log, or a new one, started."""
+        data = self.data(codec, effect, frame)
+        entry = self.match(codec, data, frame)
+        frame.replayed = entry is not None and entry.state != "started"
+        if entry is None:
+            self.spend()
+            entry = Entry(self.new_id(frame), codec.sig, data, "started")
+            self.add(entry)
+        elif entry.state == "started":
+            self.spend()
+        frame.place.entry_id = entry.id
+        return entry
+
+    def spend(self) -> None:
+        """Take one live effect from the budget, or suspend."""
+        if self.budget is not None:
+            if self.budget == 0:
+                raise Suspend
+            self.budget -= 1
+
+    def new_id(self, frame: Frame) -> str:
+        """An id that this log has never used."""
+        if self.cursor < len(self.entries):
+            self.diverge()
+        return f"{frame.place.prefix}{frame.place.count}{self.suffix}"
+
+    def diverge(self) -> None:
+        """From here on, new entries take a suffix of their own."""
+        if not self.performed:
+            self.log.header.suffix += 1
+            self.suffix = f"~{self.log.header.suffix}"
+
+    def add(self, entry: Entry) -> None:
+        """Put a new entry at the cursor."""
+        if self.allow_divergence:
+            self.performed.append(entry.id)
+        self.entries.insert(self.cursor, entry)
+        self.cursor += 1
+
+    # -- matching ----------------------------------------------------------------------------------------------------
+
+    def match(self, codec: Codec, data: Raw, frame: Frame) -> Entry | None:
+        """The entry of this request, or None where the log holds none and it is new."""
+        cursor = self.cursor
+        if cursor < len(self.entries):
+            entry = self.entries[cursor]
+            if (entry.sig == codec.sig and entry.data == data) or self._is(entry, codec, data):
+                self.cursor = cursor + 1
+                return entry
+            if not self.allow_divergence:
+                raise Fault(divergence.mismatch(codec, data, self.entries, cursor, frame.line()))
+        return self._align(codec, data) if self.allow_divergence else None
+
+    def _is(self, entry: Entry, codec: Codec, data: Raw) -> bool:
+        return entry.sig in codec.names and codec.same(entry.data, data)
+
+    def _align(self, codec: Codec, data: Raw) -> Entry | None:
+        for index in range(self.cursor, len(self.entries)):
+            if self._is(self.entries[index], codec, data):
+                self.pass_over(index)
+                self.cursor += 1
+                return self.entries[self.cursor - 1]
+        if codec.kind.__kind__ is not Kind.EXTERNAL:
+            return None
+        for index, entry in enumerate(self.log.dropped):
+            if entry.state == "executed" and self._is(entry, codec, data):
+                del self.log.dropped[index]
+                self.entries.insert(self.cursor, entry)
+                self.cursor += 1
+                return entry
+        return None
+
+    def pass_over(self, until: int) -> None:
+        """Pass over the entries from the cursor to *until*; they stay in the log, out of the way."""
+        passed = self.entries[self.cursor : until]
+        if passed:
+            self.diverge()
+        self.dropped += [entry.id for entry in passed]
+        self.log.dropped += passed
+        del self.entries[self.cursor : until]
+
+    def close(self, ended: str) -> None:
+        """The computation has ended; whatever the log still holds is a divergence."""
+        if self.cursor == len(self.entries):
+            return
+        if not self.allow_divergence:
+            raise Fault(divergence.unconsumed(self.entries, self.cursor, ended))
+        self.unconsumed = [entry.id for entry in self.entries[self.cursor :]]
+        self.log.dropped += self.entries[self.cursor :]
+        del self.entries[self.cursor :]
+
+    def nested(self, entry: Entry) -> list[Entry]:
+        """Pass over the entries that the handler of *entry* made, and give them."""
+        prefix = f"{entry.id}/"
+        first = self.cursor
+        while self.cursor < len(self.entries) and self.entries[self.cursor].id.startswith(prefix):
+            self.cursor += 1
+        return self.entries[first : self.cursor]
+
+    # -- settling ----------------------------------------------------------------------------------------------------
+
+    def settle(self, codec: Codec, entry: Entry, value: Any) -> Any:
+        """Started to executed; the value as the body and each replay will see it."""
+        try:
+            data, back = codec.answer.admit(value)
+        except Misfit as error:
+            failure = ResultError(codec.label, str(error))
+            raise self.discard(codec, entry, failure) from None
+        entry.value = raw_value(data)
+        entry.state = "executed"
+        return back
+
+    def discard(self, codec: Codec, entry: Entry, error: Exception) -> Exception:
+        """Started to discarded; the error as the body and each replay will see it."""
+        entry.error = failures.to_data(error, codec.raises)
+        entry.state = "discarded"
+        return blamed(failures.as_seen(error, entry.error, codec.raises), entry)
+
+    def abandon(self, entry: Entry, why: Any) -> None:
+        """Started to discarded, because its strand gave it up."""
+        entry.error = ErrorData(why)
+        entry.state = "discarded"
+
+    def answered(self, entry: Entry, digest: str) -> None:
+        """Remember that a question has its answer."""
+        settled = self.log.header.settled
+        settled.append(Settled(entry.id, digest))
+        del settled[:-_SETTLED_KEPT]
+
+    # -- replaying ---------------------------------------------------------------------------------------------------
+
+    def value(self, codec: Codec, entry: Entry) -> Any:
+        """The logged value, read with today's type."""
+        try:
+            return codec.answer.decode(entry.value)
+        except Misfit as error:
+            raise Fault(UndecodableError(codec.label, entry.id, str(error))) from None
+
+    def error(self, codec: Codec, entry: Entry) -> BaseException:
+        """The logged error, rebuilt."""
+        data = entry.error
+        if data is UNSET:
+            data = ErrorData("other", "", "the log holds no error")
+        if data.kind == "run-cancel":
+            return RunCancel()
+        try:
+            return blamed(failures.rebuild(data, codec.raises), entry)
+        except (Misfit, TypeError, ValueError) as error:
+            return Fault(UndecodableError(codec.label, entry.id, str(error)))
+
+
+def blamed(error: Exception, entry: Entry) -> Exception:
+    """*error*, which knows the entry that it came from."""
+    error.__skuld_entry__ = entry.id  # type: ignore[attr-defined]
+    return error
+
+
+def culprit(error: BaseException | None) -> str | None:
+    """Id of the entry whose error led to *error*, or None."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        entry: str | None = getattr(one, "__skuld_entry__", None)
+        if entry is not None:
+            return entry
+        waiting += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
+    return None

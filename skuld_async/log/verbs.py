@@ -1,0 +1,222 @@
+"""The verbs: start, resume, replay, rerun, open_session.
+
+================  ============  =====================  ==================  ===================  =====================
+verb              running       suspended              completed           failed               cancelled
+================  ============  =====================  ==================  ===================  =====================
+start             writes a new log; it takes none
+resume            goes on       suspends again         the same result     the same failure     finishes the cleanup
+resume(answer=)   refused       goes on                refused             refused              refused
+replay            Suspended     suspends again         the same result     the same failure     the same, verified
+rerun             refused       refused                refused             runs it again        refused
+================  ============  =====================  ==================  ===================  =====================
+
+"refused" is an error that leaves the log as it was; "the same" is verified, and a difference is a `DivergenceError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+from typing_extensions import TypeVar, Unpack
+
+from skuld_async._errors import DeploymentError, RerunRefusedError
+from skuld_async._run import new_id
+
+from . import waits
+from .entry import Entry
+from .log import Log
+from .session import NO_ANSWER, Answer, NoAnswer, Session
+
+if TYPE_CHECKING:
+    from skuld_async._computation import Computation
+    from skuld_async._handler import Handler
+
+    from .log import Wait
+    from .options import Options
+    from .outcome import Outcome
+
+T = TypeVar("T")
+
+
+async def start(
+    comp: Computation[T], /, *handlers: Handler, id: str | None = None, seed: str | None = None, **options: Unpack[Options]
+) -> Outcome[T]:
+    """Start a run and go on until it ends or suspends; nothing of it stays in this process.
+
+    Args:
+        comp: The computation, called with its arguments.
+        handlers: The outermost scope.
+        id: Id of the run, the first part of each idempotency key; random if None.
+        seed: Text that the derived effects are derived from; random if None.
+        **options: See `Options`.
+
+    Returns:
+        `Completed`, `Suspended`, `Failed` or `Cancelled`, each with its log.
+
+    Raises:
+        DeploymentError: No handler, a misuse, an argument that cannot be logged; ``.log`` holds what was performed.
+    """
+    async with open_session(comp, *handlers, id=id, seed=seed, **options) as session:
+        return await session.outcome()
+
+
+async def resume(
+    comp: Computation[T],
+    log: Log,
+    /,
+    *handlers: Handler,
+    answer: Any = NO_ANSWER,
+    to: Wait | str | None = None,
+    allow_divergence: bool = False,
+    **options: Unpack[Options],
+) -> Outcome[T]:
+    """Go on with a run from its log: with an answer, or without one after a crash or a timer.
+
+    Args:
+        comp: The same computation, called with the same arguments.
+        log: Its log; it stays as it is, the outcome holds the new one.
+        handlers: The outermost scope.
+        answer: A value of the type that the question declares; None is an answer too.
+        to: The wait, or its ``ref``, that the answer is meant for; the open one if None.
+        allow_divergence: Accept that the computation was changed; the outcome lists what came of it.
+        **options: See `Options`.
+
+    Returns:
+        The outcome, with the new log.
+
+    Raises:
+        AnswerError: The answer is refused, and the wait stays open.
+        DivergenceError: The computation asks for something else than the log holds; nothing was performed.
+        DeploymentError: ``.log`` holds what was performed; after the fix, `resume` goes on from there.
+
+    Gotchas:
+        Without a store nothing prevents a second answer to the same log.
+    """
+    given = None
+    if not isinstance(answer, NoAnswer):
+        given = _addressed(log, answer, to)
+    async with open_log(comp, log, handlers, options, answer=given, allow_divergence=allow_divergence) as session:
+        return await session.outcome()
+
+
+async def replay(comp: Computation[T], log: Log, /, *handlers: Handler, **options: Unpack[Options]) -> Outcome[T]:
+    """Verify that *comp* still does what *log* holds; nothing external is performed.
+
+    Returns:
+        The outcome as the log has it; `Suspended` without a wait for a run that was stopped on its way.
+
+    Raises:
+        DivergenceError: It does something else.
+    """
+    async with open_log(comp, log, handlers, options, budget=0) as session:
+        return await session.outcome()
+
+
+async def rerun(
+    comp: Computation[T], log: Log, /, *handlers: Handler, force: bool = False, **options: Unpack[Options]
+) -> Outcome[T]:
+    """Run a failed run again, from the effect that failed it.
+
+    That effect is performed under its own key, because what was recorded as an error may have happened all the same; under
+    a new one where the operation declares the error (``raises=``), because then its receiver has answered.
+
+    Args:
+        comp: The same computation, called with the same arguments.
+        log: The log of a failed run; it stays as it is.
+        handlers: The outermost scope.
+        force: Run it again although external effects were performed after the failure; they stay in ``log.dropped``.
+        **options: See `Options`.
+
+    Raises:
+        RerunRefusedError: The run did not fail; or it performed external effects after its failure.
+    """
+    async with open_log(comp, _cut(log, force=force), handlers, options) as session:
+        return await session.outcome()
+
+
+def open_session(
+    comp: Computation[T],
+    /,
+    *handlers: Handler,
+    log: Log | None = None,
+    id: str | None = None,
+    seed: str | None = None,
+    allow_divergence: bool = False,
+    **options: Unpack[Options],
+) -> Session[T]:
+    """A run that stays hot: ``async with open_session(comp, *handlers) as session``.
+
+    While it waits for an answer the strand stays parked in its task, with all that it holds. Leaving suspends it cold.
+
+    Args:
+        comp: The computation.
+        handlers: The outermost scope.
+        log: A log to go on from; a new run if None.
+        id: Id of a new run.
+        seed: Seed of a new run.
+        allow_divergence: As in `resume`.
+        **options: See `Options`.
+    """
+    if log is not None:
+        return open_log(comp, log, handlers, options, allow_divergence=allow_divergence)
+    fresh = Log()
+    fresh.header.run = new_id() if id is None else id
+    fresh.header.seed = new_id() if seed is None else seed
+    return open_log(comp, fresh, handlers, options)
+
+
+def open_log(
+    comp: Computation[T], log: Log, handlers: tuple[Handler, ...], options: Options, **more: Any
+) -> Session[T]:
+    """A session on a copy of *log*, or on ``into``."""
+    own = log.copy()
+    into = options.get("into")
+    if into is not None:
+        into.header, into.entries, into.dropped = own.header, own.entries, own.dropped
+        own = into
+    try:
+        return Session(comp, own, handlers, options, **more)
+    except DeploymentError as error:
+        error.log = log
+        raise
+
+
+def _addressed(log: Log, answer: Any, to: Wait | str | None) -> Answer:
+    try:
+        waits.check_address(log, to)
+    except DeploymentError as error:
+        error.log = log
+        raise
+    open_waits = log.waits
+    return Answer(answer, open_waits[-1] if to is None else to)
+
+
+def _cut(log: Log, *, force: bool) -> Log:
+    """A copy of *log* that ends before the effect that failed the run."""
+    header = log.header
+    if header.status != "failed":
+        problem = f"it is {header.status}, not failed"
+        raise _refused(log, problem, "Use resume(comp, log, *handlers).")
+    cut = log.copy()
+    cut.header.status, cut.header.error, cut.header.cause = "running", UNSET, None
+    index = next((i for i, entry in enumerate(cut.entries) if entry.id == header.cause), None)
+    if index is None:
+        return cut  # the body's own error: all that was performed stands
+    cause, after = cut.entries[index], cut.entries[index + 1 :]
+    if not force and any(entry.error is UNSET and ":" in entry.sig for entry in after):
+        ids = ", ".join(entry.id for entry in after if ":" in entry.sig)
+        problem = f"it went on after {cause.id} failed ({ids})"
+        raise _refused(log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")
+    del cut.entries[index:]
+    cut.dropped += after
+    cut.header.suffix += 1
+    if cause.error is UNSET or cause.error.kind not in ("declared", "domain"):
+        cut.entries.append(Entry(cause.id, cause.sig, cause.data, "started"))
+    return cut
+
+
+def _refused(log: Log, problem: str, way_out: str) -> RerunRefusedError:
+    error = RerunRefusedError(log.header.run, problem, way_out)
+    error.log = log
+    return error

@@ -1,0 +1,99 @@
+"""Waits: how a question stands in the log, and which answer may settle it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from skuld_async._declared import Misfit, decode_plain, differences
+from skuld_async._errors import AlreadyAnsweredError, DivergenceError, NotWaitingError, OtherQuestionError
+from skuld_async._signals import Fault
+from skuld_async.effects.yield_ import name_of
+
+from .entry import WaitData, raw_value
+from .log import Wait
+
+if TYPE_CHECKING:
+    from skuld_async._declared import Declared
+    from skuld_async.effects.yield_ import Yield
+
+    from .codec import Codec
+    from .entry import Entry, ErrorData, Header
+    from .journal import Journal
+    from .log import Log
+
+
+def digest_of(entry: Entry) -> str:
+    """Digest of a question: 16 hexadecimal digits of SHA-256 over its name and its data."""
+    return hashlib.sha256(entry.sig.encode() + b"\0" + bytes(entry.data)).hexdigest()[:16]
+
+
+def open_wait(codec: Codec, entry: Entry, question: Yield[Any]) -> WaitData:
+    """What the started entry of *question* holds."""
+    return WaitData(digest_of(entry), Raw(msgspec.json.encode(codec.answer.schema())), name_of(question))
+
+
+def close_wait(journal: Journal, entry: Entry, data: bytes) -> None:
+    """Settle the entry of a question with its answer, JSON."""
+    digest = digest_of(entry)
+    entry.value, entry.state = raw_value(data), "executed"
+    entry.wait = WaitData(digest, UNSET, None if entry.wait is UNSET else entry.wait.name)
+    journal.answered(entry, digest)
+
+
+def check_address(log: Log, to: Wait | str | None) -> None:
+    """Raise `AnswerError` unless an answer addressed *to* may settle an open wait of *log*."""
+    open_waits = log.waits
+    ref = to.ref if isinstance(to, Wait) else to
+    if ref is not None and any(ref == f"{settled.wait}={settled.digest}" for settled in log.header.settled):
+        raise AlreadyAnsweredError(ref)
+    if not open_waits:
+        raise NotWaitingError(log.header.run, log.header.status)
+    if ref is not None and all(ref != wait.ref for wait in open_waits):
+        raise OtherQuestionError(ref, open_waits[-1].ref)
+
+
+def check_question(entry: Entry, to: Wait | str | None) -> None:
+    """Stop the run where the answer that is on its way was meant for another question than the one it has come to."""
+    if isinstance(to, str):
+        meant = to
+    elif to is not None:
+        meant = to.ref
+    else:
+        return
+    if meant.rpartition("=")[2] != digest_of(entry):
+        raise Fault(OtherQuestionError(meant, f"{entry.id}={digest_of(entry)}"))
+
+
+def check_result(header: Header, declared: Declared[Any], data: bytes) -> None:
+    """Raise `DivergenceError` unless a replay returned what the log says."""
+    logged = header.result
+    if logged is not UNSET:
+        try:
+            if declared.decode(logged) == declared.decode(data):
+                return
+        except Misfit:
+            pass
+    expected = "an error" if logged is UNSET else bytes(logged).decode(errors="replace")
+    raise DivergenceError(
+        f"{header.computation} returns another result than the log holds",
+        expected=expected,
+        received=data.decode(errors="replace"),
+        differences=[] if logged is UNSET else list(differences(decode_plain(logged), decode_plain(data))),
+        cause="the computation was changed behind its last effect; a failed run is run again by rerun(comp, log)",
+    )
+
+
+def check_failure(header: Header, data: ErrorData) -> None:
+    """Raise `DivergenceError` unless a replay failed as the log says."""
+    logged = header.error
+    if logged is UNSET or logged.type != data.type:
+        raise DivergenceError(
+            f"{header.computation} fails otherwise than the log says",
+            expected="a result" if logged is UNSET else f"{logged.type}: {logged.message}",
+            received=f"{data.type}: {data.message}",
+            cause="the computation was changed behind its last effect",
+        )

@@ -1,0 +1,156 @@
+"""always_cold: the same run, stopped and resumed at every effect, must come to the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypeVar, Unpack
+
+from skuld_async._errors import DeploymentError, SkuldError
+from skuld_async.log import verbs
+from skuld_async.log.log import Log
+from skuld_async.log.outcome import Completed, Failed, Suspended
+from skuld_async.log.session import Answer
+
+from .clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skuld_async._computation import Computation
+    from skuld_async._effect import Observation
+    from skuld_async._handler import Handler
+    from skuld_async.log.options import Options
+    from skuld_async.log.outcome import Outcome
+
+T = TypeVar("T")
+
+_RUN, _SEED = "always-cold", "0"
+_STUCK = 100
+"""Live effects after which a run that makes no progress is given up."""
+
+
+class ColdMismatchError(SkuldError, AssertionError):
+    """The run that was resumed at every effect came to something else than the straight one."""
+
+    def __init__(self, what: str, straight: str, cold: str) -> None:
+        super().__init__(what, straight, cold)
+        self.what = what
+        self.straight = straight
+        self.cold = cold
+
+    def __str__(self) -> str:
+        return f"resumed at every effect, {self.what} is another:\n  straight  {self.straight}\n  cold      {self.cold}"
+
+
+async def always_cold(
+    comp: Computation[T],
+    *handlers: Handler,
+    answer: Callable[[Any], Any] | None = None,
+    fresh: Callable[[], Sequence[Handler]] | None = None,
+    **options: Unpack[Options],
+) -> Outcome[T]:
+    """Run *comp* twice: straight, and so that it suspends, is encoded, decoded and resumed at every effect.
+
+    Both runs must agree in outcome, state, events and log, and the cold one must perform each effect live once. A virtual
+    clock is in scope; each run has the same id and seed.
+
+    Args:
+        comp: The computation.
+        handlers: The outermost scope of both runs.
+        answer: Gives the answer to a question.
+        fresh: Makes more handlers, once for each run: for fakes that have state of their own.
+        **options: See `Options`.
+
+    Returns:
+        The outcome of the cold run.
+
+    Raises:
+        ColdMismatchError: The two runs differ.
+    """
+    straight = await _straight(comp, _scope(handlers, fresh), answer, options)
+    live: list[str] = []
+    cold = await _cold(comp, _scope(handlers, fresh), answer, options, live)
+    _compare(straight, cold)
+    twice = sorted({one for one in live if live.count(one) > 1})
+    if twice:
+        what = "the number of live calls"
+        raise ColdMismatchError(what, "one for each effect", f"{', '.join(twice)} more than once")
+    return cold
+
+
+def _scope(handlers: Sequence[Handler], fresh: Callable[[], Sequence[Handler]] | None) -> tuple[Handler, ...]:
+    return (VirtualClock().handler(), *handlers, *(fresh() if fresh is not None else ()))
+
+
+async def _straight(
+    comp: Computation[T], handlers: tuple[Handler, ...], answer: Callable[[Any], Any] | None, options: Options
+) -> Outcome[T]:
+    async with verbs.open_session(comp, *handlers, id=_RUN, seed=_SEED, **options) as session:
+        outcome = await session.outcome()
+        while isinstance(outcome, Suspended) and outcome.wait is not None:
+            await session.answer(_answer_to(outcome, answer))
+            outcome = await session.outcome()
+        return outcome
+
+
+async def _cold(
+    comp: Computation[T],
+    handlers: tuple[Handler, ...],
+    answer: Callable[[Any], Any] | None,
+    options: Options,
+    live: list[str],
+) -> Outcome[T]:
+    log = Log()
+    log.header.run, log.header.seed = _RUN, _SEED
+    given: Answer | None = None
+    budget = 1
+
+    def count(observation: Observation) -> None:
+        settled = observation.error is None or isinstance(observation.error, Exception)
+        if settled and not observation.replayed:
+            live.append(observation.request.id)
+
+    observers = (*options.get("observe", ()), count)
+    while True:
+        before = log.to_json()
+        stepwise: Options = {**options, "observe": observers}
+        async with verbs.open_log(comp, log, handlers, stepwise, answer=given, budget=budget) as session:
+            outcome: Outcome[T] = await session.outcome()
+        if not isinstance(outcome, Suspended):
+            return outcome
+        given = Answer(_answer_to(outcome, answer), outcome.wait) if outcome.wait is not None else None
+        log = Log.from_msgpack(Log.from_json(outcome.log.to_json()).to_msgpack())
+        # A handler that requests effects itself starts anew in each step: give it one more until it gets on.
+        budget = budget + 1 if log.to_json() == before and given is None else 1
+        if budget > _STUCK:
+            message = f"the run makes no progress at {log.entries[-1].id if log.entries else 'its start'}"
+            raise DeploymentError(message)
+
+
+def _answer_to(outcome: Suspended, answer: Callable[[Any], Any] | None) -> Any:
+    if answer is None:
+        message = f"the computation asks {outcome.question!r}: pass always_cold(..., answer=lambda question: ...)"
+        raise AssertionError(message)
+    return answer(outcome.question)
+
+
+def _compare(straight: Outcome[Any], cold: Outcome[Any]) -> None:
+    def same(what: str, left: object, right: object) -> None:
+        if left != right:
+            raise ColdMismatchError(what, repr(left), repr(right))
+
+    same("the outcome", type(straight).__name__, type(cold).__name__)
+    if isinstance(straight, Completed) and isinstance(cold, Completed):
+        same("the value", straight.value, cold.value)
+    if isinstance(straight, Failed) and isinstance(cold, Failed):
+        same("the error", f"{straight.error!r}", f"{cold.error!r}")
+    same("the state", dict(straight.cells), dict(cold.cells))
+    same("the number of entries", len(straight.log.entries), len(cold.log.entries))
+    for left, right in zip(straight.log.entries, cold.log.entries, strict=True):
+        same(f"entry {left.id}", shown(left), shown(right))
+
+
+def shown(entry: Any) -> tuple[str, ...]:
+    """What of an entry is the same in each run, whatever the order of a set."""
+    return (entry.id, entry.sig, bytes(entry.data).decode(), entry.state)

@@ -1,0 +1,52 @@
+"""What holds for the project as a whole: its public names, its files, its dependencies."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skuld_async"
+
+
+def public_names(tree: ast.Module) -> list[str]:
+    """The list that `__all__` is set to."""
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name("__all__")], value=value):
+                return [str(name) for name in ast.literal_eval(value)]
+            case _:
+                pass
+    message = "skuld_async/__init__.py sets no __all__"
+    raise AssertionError(message)
+
+
+def test_public_names_are_those_re_exported_and_sorted() -> None:
+    """`__all__` is sorted, and names exactly what `__init__` imports as `X as X`."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    imported = [
+        alias
+        for statement in tree.body
+        if isinstance(statement, ast.ImportFrom) and statement.module != "__future__"
+        for alias in statement.names
+    ]
+
+    assert [alias.name for alias in imported if alias.name != alias.asname] == []
+    assert public_names(tree) == sorted(alias.name for alias in imported)
+
+
+def test_no_file_of_the_package_is_over_400_lines() -> None:
+    """One concept a file: what needs more room is two concepts."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    lines = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+
+    assert files
+    assert {file: count for file, count in lines.items() if count > 400} == {}
+
+
+def test_the_core_needs_three_packages() -> None:
+    """anyio, msgspec and typing-extensions; everything else is an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in project["dependencies"]]
+
+    assert sorted(names) == ["anyio", "msgspec", "typing-extensions"]
