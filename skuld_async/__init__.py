@@ -13,22 +13,23 @@ from ._effect import Request as Request
 from ._effect import Return as Return
 from ._errors import AlreadyAnsweredError as AlreadyAnsweredError
 from ._errors import AnswerError as AnswerError
-from ._errors import DeadlineAcrossYieldError as DeadlineAcrossYieldError
+from ._misuse import DeadlineAcrossYieldError as DeadlineAcrossYieldError
 from ._errors import DeclarationError as DeclarationError
 from ._errors import DeploymentError as DeploymentError
 from ._errors import DivergenceError as DivergenceError
 from ._errors import EffectError as EffectError
-from ._errors import EndlessUnwindError as EndlessUnwindError
+from ._misuse import EndlessUnwindError as EndlessUnwindError
 from ._errors import InvalidAnswerError as InvalidAnswerError
 from ._errors import LogDecodeError as LogDecodeError
-from ._errors import MissingReturnError as MissingReturnError
-from ._errors import MisuseError as MisuseError
-from ._errors import NotAnEffectError as NotAnEffectError
+from ._misuse import MissingReturnError as MissingReturnError
+from ._misuse import MisuseError as MisuseError
+from ._misuse import NotAnEffectError as NotAnEffectError
 from ._errors import NotCompletedError as NotCompletedError
 from ._errors import NotWaitingError as NotWaitingError
 from ._errors import OtherQuestionError as OtherQuestionError
-from ._errors import OutsideStrandError as OutsideStrandError
-from ._errors import RequestAfterReturnError as RequestAfterReturnError
+from ._misuse import OutsideStrandError as OutsideStrandError
+from ._misuse import RequestAfterReturnError as RequestAfterReturnError
+from ._misuse import TransientScopeError as TransientScopeError
 from ._errors import RerunRefusedError as RerunRefusedError
 from ._errors import ResultError as ResultError
 from ._errors import RunCancelledError as RunCancelledError
@@ -128,6 +129,7 @@ __all__ = [
     "StillWaitingError",
     "Suspended",
     "Throw",
+    "TransientScopeError",
     "UndecodableError",
     "UnencodableError",
     "UnhandledEffectError",

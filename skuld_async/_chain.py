@@ -88,12 +88,12 @@ def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -
     call = caller(route)
 
     def tell(effect: Effect[Any], frame: Frame, answer: Any, error: BaseException | None) -> None:
-        observation = Observation(frame.request(effect), frame.replayed, answer, error)
+        observation = Observation(frame.request(effect), frame.place.replayed, answer, error)
         for observer in observers:
             observer(observation)
 
     def observe_sync(effect: Effect[Any], frame: Frame) -> Any:
-        frame.replayed = False
+        frame.place.replayed = False
         try:
             answer = call(effect, frame)
         except BaseException as error:
@@ -103,7 +103,7 @@ def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -
         return answer
 
     async def observe_async(effect: Effect[Any], frame: Frame) -> Any:
-        frame.replayed = False
+        frame.place.replayed = False
         try:
             answer = await call(effect, frame)
         except BaseException as error:

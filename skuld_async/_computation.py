@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, get_type_hints, overload
 
@@ -12,12 +13,13 @@ import msgspec
 from typing_extensions import ParamSpec, Self, TypeAlias, TypeVar, get_args, get_origin
 
 from ._context import current_strand
-from ._declared import Declared
+from ._declared import Declared, Misfit
 from ._effect import Effect, Return
-from ._errors import DeclarationError, OutsideStrandError
+from ._errors import DeclarationError
+from ._misuse import OutsideStrandError
 from ._hop import hop
 from ._scopes import open_scope
-from ._signals import RunCancel, Signal
+from ._signals import RunCancel
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -122,19 +124,22 @@ class Ensured(Wrapped[T_co], frozen=True, eq=False):
         try:
             value: T_co = await hop(self.inner)
         except BaseException as error:
-            stopped = frame.strand.sticky
-            if stopped is not None and not isinstance(stopped, RunCancel):
-                raise
-            if isinstance(error, (Signal, anyio.get_cancelled_exc_class())):
-                # Shielded, because the scope that was cancelled is still around this frame.
-                with anyio.move_on_after(CLEANUP_GRACE, shield=True):
-                    frame.shielded = True
-                    await hop(self.cleanup)
-            else:
-                await hop(self.cleanup)
+            await self._clean_up(frame, cancelled=isinstance(error, anyio.get_cancelled_exc_class()))
             raise
-        await hop(self.cleanup)
+        await self._clean_up(frame, cancelled=False)
         return value
+
+    async def _clean_up(self, frame: Frame, *, cancelled: bool) -> None:
+        stopped = frame.strand.sticky
+        if stopped is not None and not isinstance(stopped, RunCancel):
+            return
+        # What the body made of its cancellation does not matter: the scope that was cancelled is still around this frame.
+        if cancelled or stopped is not None or anyio.current_effective_deadline() == -math.inf:
+            with anyio.move_on_after(CLEANUP_GRACE, shield=True):
+                frame.shielded = True
+                await hop(self.cleanup)
+        else:
+            await hop(self.cleanup)
 
 
 Effectful: TypeAlias = AsyncGenerator[Effect[Any] | Computation[Any] | Return[T], Any]
@@ -199,6 +204,21 @@ class Definition(Generic[P, T_co]):
             if get_origin(part) is Return:
                 return get_args(part)[0]
         return Any if annotation is Any else None
+
+    def from_json(self, arguments: bytes | msgspec.Raw) -> Computation[T_co]:
+        """The call with the arguments that a log holds: ``approval.from_json(log.header.arguments)``.
+
+        Raises:
+            DeclarationError: Today's annotations cannot read them.
+        """
+        fields = [(name, self.hints.get(name, Any)) for name in inspect.signature(self.body).parameters]
+        kind = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True)
+        try:
+            values = Declared[Any](kind, self.name).decode(arguments)
+        except Misfit as error:
+            problem = f"its arguments cannot be read from {bytes(arguments)[:200]!r} ({error})"
+            raise DeclarationError(self.name, problem, "give new parameters a default and keep the old ones") from None
+        return self(**msgspec.structs.asdict(values))  # type: ignore[call-arg]
 
     def arguments(self, call: Call[Any]) -> dict[str, Any]:
         """The call's arguments by name, defaults included."""

@@ -10,7 +10,7 @@ from typing_extensions import Self, TypeVar, get_args, get_origin
 
 from ._context import current_strand
 from ._declared import Declared
-from ._errors import OutsideStrandError
+from ._misuse import OutsideStrandError
 from ._handler import FunctionHandler, Handler
 
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@
     │   │   ├── OtherQuestionError         it is meant for another question
     │   │   └── AlreadyAnsweredError       that question has its answer
     │   ├── RerunRefusedError              `rerun` of a run that did not fail, or that went on after its failure
-    │   └── MisuseError
+    │   └── MisuseError                    the classes below it are in `_misuse`
     │       ├── NotAnEffectError (TypeError)
     │       ├── RequestAfterReturnError
     │       ├── MissingReturnError
     │       ├── OutsideStrandError (RuntimeError)
     │       ├── DeadlineAcrossYieldError
+    │       ├── TransientScopeError
     │       └── EndlessUnwindError
     ├── LogDecodeError (ValueError)        these bytes are not a log
     ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
@@ -37,6 +38,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .log.log import Log
 
 
 class SkuldError(Exception):
@@ -69,7 +72,7 @@ class DeploymentError(SkuldError):
         log: The log with all that was performed; None outside a logged run.
     """
 
-    log: Any = None
+    log: Log | None = None
 
 
 class UnhandledEffectError(DeploymentError):
@@ -103,6 +106,7 @@ class DivergenceError(DeploymentError):
         received: What the computation asked for, as JSON.
         matched: The last entries (at most five) that did match, oldest first.
         cause: The likely cause.
+        way_out: What to do.
     """
 
     def __init__(
@@ -116,8 +120,9 @@ class DivergenceError(DeploymentError):
         differences: Sequence[str] = (),
         matched: Sequence[str] = (),
         cause: str = "",
+        way_out: str = "",
     ) -> None:
-        super().__init__(what, line, entry, expected, received, tuple(differences), tuple(matched), cause)
+        super().__init__(what, line, entry, expected, received, tuple(differences), tuple(matched), cause, way_out)
         self.what = what
         self.line = line
         self.entry = entry
@@ -126,6 +131,9 @@ class DivergenceError(DeploymentError):
         self.differences = tuple(differences)
         self.matched = tuple(matched)
         self.cause = cause
+        self.way_out = way_out or (
+            "run the code that wrote this log, or accept the change with resume(comp, log, ..., allow_divergence=True)"
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.what}; nothing was performed."]
@@ -139,10 +147,7 @@ class DivergenceError(DeploymentError):
             lines += [f"    {entry}" for entry in self.matched]
         if self.cause:
             lines.append(f"  likely cause: {self.cause}")
-        lines.append(
-            "  what to do: run the code that wrote this log, or accept the change with "
-            "resume(comp, log, ..., allow_divergence=True)"
-        )
+        lines.append(f"  what to do: {self.way_out}")
         return "\n".join(lines)
 
 
@@ -186,16 +191,17 @@ class AnswerError(DeploymentError, ValueError):
 class InvalidAnswerError(AnswerError):
     """The answer does not fit the type that the question declares."""
 
-    def __init__(self, question: str, entry: str, problem: str) -> None:
-        super().__init__(question, entry, problem)
+    def __init__(self, question: str, entry: str, problem: str, expected: str) -> None:
+        super().__init__(question, entry, problem, expected)
         self.question = question
         self.entry = entry
         self.problem = problem
+        self.expected = expected
 
     def __str__(self) -> str:
         return (
             f"this is no answer to {self.question} (wait {self.entry}): {self.problem}. "
-            "The wait stays open; answer again with a value of the declared type."
+            f"The wait stays open; answer again with a value of type {self.expected}."
         )
 
 
@@ -250,109 +256,6 @@ class RerunRefusedError(DeploymentError):
 
     def __str__(self) -> str:
         return f"run {self.run} is not run again: {self.problem}. {self.way_out}"
-
-
-class MisuseError(DeploymentError):
-    """The body of a computation breaks a rule of the pump; the message shows the fix."""
-
-
-class NotAnEffectError(MisuseError, TypeError):
-    """Something was yielded that is neither an effect nor a computation."""
-
-    def __init__(self, received: str, line: str, hint: str) -> None:
-        super().__init__(received, line, hint)
-        self.received = received
-        self.line = line
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"a computation may yield effects, computations and Return; at {self.line} it yielded {self.received}. {self.hint}"
-
-
-class RequestAfterReturnError(MisuseError):
-    """A request, or a second `Return`, after `yield Return(...)`."""
-
-    def __init__(self, request: str, line: str) -> None:
-        super().__init__(request, line)
-        self.request = request
-        self.line = line
-
-    def __str__(self) -> str:
-        return (
-            f"{self.request} is requested at {self.line} after `yield Return(...)`; it was not performed.\n\n"
-            "Probably you wrote:                      Write:\n"
-            "  if done:                                 if done:\n"
-            "      yield Return(result)                     yield Return(result)\n"
-            "  yield Charge(...)                            return\n"
-            "                                           yield Charge(...)"
-        )
-
-
-class MissingReturnError(MisuseError):
-    """A body ended without `Return` although its declared result excludes None."""
-
-    def __init__(self, computation: str, declared: str) -> None:
-        super().__init__(computation, declared)
-        self.computation = computation
-        self.declared = declared
-
-    def __str__(self) -> str:
-        return (
-            f"{self.computation} ended without `yield Return(...)`, and its declared result, {self.declared}, excludes None.\n\n"
-            "  end each path with `yield Return(value)`, or declare `Effectful[... | None]`"
-        )
-
-
-class OutsideStrandError(MisuseError, RuntimeError):
-    """An effect was awaited outside the strand of a computation."""
-
-    def __init__(self, request: str, *, inside: bool) -> None:
-        super().__init__(request, inside)
-        self.request = request
-        self.inside = inside
-
-    def __str__(self) -> str:
-        if self.inside:
-            return (
-                f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), where its place "
-                "in the log would depend on timing.\n\n"
-                "  request effects in the computation's own task, one after the other, or concurrently with Parallel.all(...)"
-            )
-        return (
-            f"{self.request} is awaited outside a computation.\n\n"
-            "  decorate the function with @computation and run it: await run(comp(...), *handlers)"
-        )
-
-
-class DeadlineAcrossYieldError(MisuseError):
-    """A question was asked inside a deadline that cannot survive the suspension."""
-
-    def __init__(self, question: str, line: str) -> None:
-        super().__init__(question, line)
-        self.question = question
-        self.line = line
-
-    def __str__(self) -> str:
-        return (
-            f"{self.question} is asked at {self.line} inside a cancel scope with a deadline; the run may wait for days in no "
-            "process at all.\n\n"
-            "  ask outside the `with move_on_after(...)` or `fail_after(...)` block"
-        )
-
-
-class EndlessUnwindError(MisuseError):
-    """A stopped computation caught the signal that stops it, over and over."""
-
-    def __init__(self, computation: str, line: str) -> None:
-        super().__init__(computation, line)
-        self.computation = computation
-        self.line = line
-
-    def __str__(self) -> str:
-        return (
-            f"{self.computation} goes on requesting effects at {self.line} although it was stopped; it was abandoned there.\n\n"
-            "  do not catch BaseException in a loop: catch Exception"
-        )
 
 
 class LogDecodeError(SkuldError, ValueError):

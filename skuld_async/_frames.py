@@ -6,6 +6,7 @@ This file alone touches ``asend``, ``athrow``, ``send`` and ``throw``. The pump 
 
 from __future__ import annotations
 
+import enum
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,20 @@ if TYPE_CHECKING:
     from ._scopes import Route, Table
 
 
+class Nothing(enum.Enum):
+    """No result yet: None is one."""
+
+    NOTHING = enum.auto()
+
+
+NOTHING = Nothing.NOTHING
+
+
 class Place:
     """Where frames under one prefix stand: the number of the last request, and the handler that serves it."""
 
     # A plain class, because storing to a struct's field takes twice as long, and these are stored at each request.
-    __slots__ = ("count", "entry_id", "nested", "prefix", "serving")
+    __slots__ = ("count", "entry_id", "nested", "prefix", "replayed", "serving")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -36,6 +46,8 @@ class Place:
         """What that handler sees, once it requests something itself."""
         self.entry_id: str | None = None
         """Id of the request's log entry, where a logger gave one."""
+        self.replayed = False
+        """Whether that entry was there before."""
 
     @property
     def current_id(self) -> str:
@@ -72,19 +84,18 @@ class Frame(msgspec.Struct, eq=False):
     """Steps what the stack holds with a value ..."""
     fail: Any = None
     """... or with an error."""
+    parent: Frame | None = None
+    """Who requested it."""
     internal: bool = False
     """The library's own code: never refused under a run cancel."""
     transparent: bool = False
     """Its first computation keeps this frame's activation number."""
-    parent: Frame | None = None
-    """Whose `yield` waits for this frame, where the same pump steps both."""
     serves: Effect[Any] | None = None
     """The effect that this frame's handler answers, where it was awaited."""
-    replayed: bool = False
     loops: list[Loop] = []
     refusals: int = 0
-    returned: bool = False
-    result: Any = None
+    result: Any = NOTHING
+    """What the body returned, once it has."""
 
     @property
     def name(self) -> str:
@@ -115,7 +126,7 @@ class Frame(msgspec.Struct, eq=False):
 
 
 def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> Frame:
-    """A frame for *computation*, requested by *parent*; the pump binds one that holds an async generator."""
+    """A frame for *computation*, requested by *parent*; the pump steps one that holds an async generator."""
     place = parent.place
     if parent.transparent:
         parent.transparent = False
@@ -126,9 +137,12 @@ def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> 
         definition = computation.definition
         body = definition.body(*computation.args, **computation.kwargs)
         if definition.is_generator:
+            resume, inject = body.asend, body.athrow
+            # Positional, and all at once: this is the price of each call of a computation.
             return Frame(
-                strand, parent.table, place, activation, computation, parent.shielded, body, body.asend, body.athrow
-            )
+                strand, parent.table, place, activation, computation, parent.shielded, body, resume, inject,
+                parent.advance, parent.fail, parent,
+            )  # fmt: skip
         return bind(Frame(strand, parent.table, place, activation, computation, parent.shielded, body), body)
     frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, internal=True)
     frame.transparent = computation.transparent  # type: ignore[attr-defined]

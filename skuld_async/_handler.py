@@ -65,18 +65,25 @@ class FunctionHandler(Handler):
 class Lifetime(Handler):
     """Handlers that live inside an async context manager of their scope; made by `lifetime`."""
 
-    def __init__(self, factory: Callable[[], AbstractAsyncContextManager[Handler | Sequence[Handler]]]) -> None:
+    def __init__(
+        self, factory: Callable[[], AbstractAsyncContextManager[Handler | Sequence[Handler]]], *, spans_suspension: bool
+    ) -> None:
         self.factory = factory
+        self.spans_suspension = spans_suspension
         self.label = getattr(factory, "__qualname__", "lifetime")
 
 
-def lifetime(factory: Callable[[], AbstractAsyncContextManager[Handler | Sequence[Handler]]], /) -> Handler:
+def lifetime(
+    factory: Callable[[], AbstractAsyncContextManager[Handler | Sequence[Handler]]], /, *, spans_suspension: bool = True
+) -> Handler:
     """Handlers with a lifetime: entered when their scope is, left on every way out.
 
     Args:
         factory: Makes a fresh async context manager, which gives one handler or several.
+        spans_suspension: False for what does not survive a suspension, such as an open transaction: a question asked inside
+            its scope is refused at that line.
 
     Gotchas:
         A cold suspension leaves the scope too, and the resume enters a fresh one.
     """
-    return Lifetime(factory)
+    return Lifetime(factory, spans_suspension=spans_suspension)

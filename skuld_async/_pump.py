@@ -23,14 +23,8 @@ from ._context import task_lookup
 from ._computation import Call
 from ._declared import describe
 from ._effect import Effect, Return, label_of
-from ._errors import (
-    EndlessUnwindError,
-    MissingReturnError,
-    NotAnEffectError,
-    OutsideStrandError,
-    RequestAfterReturnError,
-)
-from ._frames import Frame, Place, bind, first_step, open_frame, strip
+from ._misuse import EndlessUnwindError, MissingReturnError, NotAnEffectError, OutsideStrandError, RequestAfterReturnError
+from ._frames import NOTHING, Frame, Place, bind, first_step, open_frame, strip
 from ._scopes import ALIEN, ASYNC, ASYNC_FRAMED, CALL, CLOSED, RETURN, SYNC, SYNC_FRAMED, Route, Scope
 from ._signals import Fault, RunCancel, Signal
 
@@ -137,7 +131,9 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:
         try:
             item = yield from step
         except StopAsyncIteration:
-            value, error = (frame.result, None) if frame.returned else _ended_without(frame)
+            value, error = frame.result, None
+            if value is NOTHING:
+                value, error = _ended_without(frame)
         except BaseException as raised:
             value, error = None, strand.unwound(raised)
         else:
@@ -165,15 +161,13 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:
                     value = yield from route.function(item, frame)
                     place.serving = place.nested = None
                 elif mode == RETURN:
-                    frame.returned, frame.result = True, item.value
+                    frame.result = item.value
                     frame.table = frame.table.closed
                     value = None
                 elif mode != CALL:
                     raise Fault(_misuse(item, mode, frame))
                 elif type(item) is Call and item.definition.is_generator:
-                    child = open_frame(strand, item, frame)
-                    child.parent, child.advance, child.fail = frame, frame.advance, frame.fail
-                    frame = stack[-1] = child
+                    frame = stack[-1] = open_frame(strand, item, frame)
                     step = first_step(frame)
                     continue
                 else:
@@ -227,7 +221,8 @@ def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Genera
             value = error = None
             frame = stack[-1]
             route = frame.table[type(item)]
-            if route.mode == ALIEN:
+            mode = route.mode
+            if mode == ALIEN:
                 strand.running = False
                 try:
                     value = yield item
@@ -235,28 +230,31 @@ def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Genera
                     error = raised
                 strand.running = True
                 continue
-            if frame.place.serving is not None:
-                frame = frame.handler_view(frame.place.serving)
-                route = frame.table[type(item)]
-            mode = route.mode
+            place = frame.place
+            if place.serving is not None:
+                frame = frame.handler_view(place.serving)
+                place, route = frame.place, frame.table[type(item)]
+                mode = route.mode
             try:
                 if strand.sticky is not None:
                     strand.check(frame, item)
-                if mode == CALL:
-                    push(strand, item, frame)
-                    continue
-                if mode == CLOSED:
-                    raise Fault(_misuse(item, mode, frame))
-                frame.place.count += 1
                 if mode == SYNC:
+                    place.count += 1
                     value = route.function(item)
-                elif mode == SYNC_FRAMED:
-                    value = route.function(item, frame)
+                elif mode == CALL:
+                    push(strand, item, frame)
+                elif mode == CLOSED:
+                    raise Fault(_misuse(item, mode, frame))
                 else:
-                    push_handler(strand, route, item, frame)
+                    place.count += 1
+                    if mode == SYNC_FRAMED:
+                        value = route.function(item, frame)
+                    else:
+                        push_handler(strand, route, item, frame)
             except BaseException as raised:
                 error = strand.thrown(raised, frame, item)
     finally:
+        strand.running = False  # a task that the body left behind requests nothing more
         del error
 
 
@@ -278,7 +276,7 @@ def push_handler(strand: Strand, route: Route, effect: Effect[Any], asker: Frame
 
 
 def _ended_without(frame: Frame) -> tuple[None, Fault | None]:
-    declared = frame.result.result  # the definition's, kept there until `Return` replaces it
+    declared = frame.computation.definition.result
     if declared.nullable or frame.strand.sticky is not None:
         return None, None
     fault = Fault(MissingReturnError(frame.name, describe(declared.type)))

@@ -9,7 +9,7 @@ from typing_extensions import TypeVar
 
 from ._chain import Chain
 from ._context import current_strand
-from ._errors import OutsideStrandError
+from ._misuse import OutsideStrandError
 from ._frames import strip
 from ._pump import CurrentCall, Strand, drive
 from ._scopes import open_scope
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._computation import Computation
+    from ._errors import DeploymentError
     from ._effect import Interceptor, Observation
     from ._handler import Handler
 
@@ -59,19 +60,19 @@ async def run(
         try:
             value: T = await drive(strand, comp, scope)
         except BaseException as error:
-            raise outcome_of(strand, error) from error.__cause__
+            if not isinstance(strand.sticky, Fault):
+                strip(error)
+                raise
         finally:
             current_strand.reset(token)
-        if strand.sticky is not None:
-            raise outcome_of(strand, strand.sticky)
+        if isinstance(strand.sticky, Fault):
+            raise fault_of(strand.sticky)
         return value
 
 
-def outcome_of(strand: Strand, error: BaseException) -> BaseException:
-    """What a strand that ended with *error* ended with, as its user should see it."""
-    if isinstance(strand.sticky, Fault):
-        return strand.sticky.error.with_traceback(strip(strand.sticky).__traceback__)
-    return strip(error)
+def fault_of(signal: Fault) -> DeploymentError:
+    """The error that *signal* carries, with the traceback of the request at which it was raised."""
+    return signal.error.with_traceback(strip(signal).__traceback__)
 
 
 def new_id() -> str:

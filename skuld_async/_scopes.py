@@ -44,19 +44,13 @@ _CALL, _RETURN, _ALIEN = Route(CALL), Route(RETURN), Route(ALIEN)
 class Table(dict[type, Route]):
     """The routes as one scope sees them, found once for each class."""
 
-    __slots__ = ("_closed", "bind", "scope")
+    __slots__ = ("bind", "closed", "scope")
 
     def __init__(self, scope: Scope, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
         self.scope = scope
         self.bind = bind
-        self._closed: Table | None = None
-
-    @property
-    def closed(self) -> Table:
+        self.closed: Table = self if isinstance(self, _Closed) else _Closed(scope, bind)
         """The routes of a body here that has returned."""
-        if self._closed is None:
-            self._closed = _Closed(self.scope, self.bind)
-        return self._closed
 
     def __missing__(self, kind: type) -> Route:
         # _computation imports this file, so computations are recognised by their mark.
@@ -84,7 +78,7 @@ class _Closed(Table):
 class Scope:
     """The handlers installed at one place, and the scope around it."""
 
-    __slots__ = ("cells", "labels", "parent", "path", "routes", "table")
+    __slots__ = ("cells", "labels", "parent", "path", "routes", "table", "transient")
 
     def __init__(self, parent: Scope | None, path: str, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
         self.parent = parent
@@ -92,11 +86,15 @@ class Scope:
         self.routes: dict[type[Effect[Any]], Route] = {}
         self.labels: list[str] = []
         self.cells: dict[str, Cell[Any]] = {}
+        self.transient: str | None = None
+        """Label of a handler here that does not survive a suspension."""
         self.table = Table(self, bind)
 
     async def install(self, handler: Handler, stack: AsyncExitStack) -> None:
         """Install *handler* here; a later one shadows an earlier one for the same effect."""
         if isinstance(handler, Lifetime):
+            if not handler.spans_suspension:
+                self.transient = handler.label
             made = await stack.enter_async_context(handler.factory())
             for inner in made if isinstance(made, (list, tuple)) else (made,):
                 await self.install(inner, stack)

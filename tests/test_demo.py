@@ -17,9 +17,16 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has
 
 
 @pytest.mark.timeout(300)
-def test_the_demo_tells_a_true_story_and_leaves_no_process_behind() -> None:
+def test_the_demo_tells_a_true_story_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """Every claim of the story holds, among them: one validation over two processes, one booking for each key."""
-    done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [sys.executable, str(DEMO)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=_with_temporary(tmp_path),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert "NOT TRUE" not in done.stdout
@@ -40,14 +47,19 @@ def test_the_demo_tells_a_true_story_and_leaves_no_process_behind() -> None:
     services = re.findall(r"^service: process (\d+) ", done.stdout, re.MULTILINE)
     assert len(services) == 3
     assert not any(_is_alive(int(pid)) for pid in services)
+    assert list(tmp_path.iterdir()) == []
 
 
 @posix
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_service_ends_with_the_demo_however_it_is_stopped(how: signal.Signals) -> None:
+def test_the_service_ends_with_the_demo_however_it_is_stopped(how: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C and a polite kill stop it in order; `kill -9` closes its standard input, which stops it as well."""
     with subprocess.Popen(
-        [sys.executable, str(DEMO)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, str(DEMO)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=_with_temporary(tmp_path),
     ) as demo:
         assert demo.stdout is not None
         try:
@@ -61,6 +73,10 @@ def test_the_service_ends_with_the_demo_however_it_is_stopped(how: signal.Signal
         while _serves(port):
             assert time.monotonic() < deadline, "the service outlived the demo"
             time.sleep(0.05)
+
+
+def _with_temporary(directory: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(directory)}
 
 
 def _is_alive(pid: int) -> bool:

@@ -34,7 +34,13 @@ class Bracket(Wrapped[T_co], frozen=True, eq=False):
     async def enter(self, _frame: Frame) -> T_co:
         # A frame of the library's own is not refused under a run cancel, so nothing comes between acquiring and releasing.
         resource = await hop(self.acquire)
-        value: T_co = await hop(self.use(resource).ensure(self.release(resource)))
+        release = self.release(resource)
+        try:
+            use = self.use(resource)
+        except Exception:
+            await hop(release)
+            raise
+        value: T_co = await hop(use.ensure(release))
         return value
 
 

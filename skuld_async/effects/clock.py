@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, ClassVar
 
 from skuld_async._effect import Effect, Kind
 
@@ -21,6 +21,9 @@ class Now(Effect[datetime], frozen=True):
 
 class Clock:
     """Time as an effect: a replay sees the time of the first run."""
+
+    family: ClassVar[type[Effect[Any]]] = Now
+    """What ``effects=[Clock]`` selects."""
 
     @staticmethod
     def now() -> Effect[datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
@@ -32,6 +32,9 @@ class EventAccumulator(Generic[T]):
         name: Unique among the accumulators of a program; part of the log.
         kind: Type of one event; the members of a union are tagged structs.
     """
+
+    family: ClassVar[type[Effect[Any]]] = EventEffect
+    """What ``effects=[EventAccumulator]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:
         self.name = name

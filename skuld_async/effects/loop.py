@@ -9,7 +9,8 @@ from typing_extensions import TypeForm, TypeVar
 
 from skuld_async._declared import Declared
 from skuld_async._effect import Effect, Kind
-from skuld_async._errors import DeclarationError, MisuseError
+from skuld_async._errors import DeclarationError
+from skuld_async._misuse import MisuseError
 from skuld_async._frames import Frame, Loop, Place
 from skuld_async._signals import Fault
 

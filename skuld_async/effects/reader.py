@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
@@ -42,6 +42,9 @@ class Reader(Generic[T]):
         kind: Type of the value.
         logged: False for clients and secrets: no entry, read live each time.
     """
+
+    family: ClassVar[type[Effect[Any]]] = ReaderEffect
+    """What ``effects=[Reader]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T], *, logged: bool = True) -> None:
         self.name = name

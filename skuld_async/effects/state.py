@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
@@ -33,6 +33,9 @@ class State(Generic[T]):
     Gotchas:
         A value that is changed in place is changed without a log entry; `put` what you changed.
     """
+
+    family: ClassVar[type[Effect[Any]]] = StateEffect
+    """What ``effects=[State]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:
         self.name = name

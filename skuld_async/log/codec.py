@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from skuld_async._effect import Effect
 
 _EXACT = {int, str, bool, bytes}
+encode_exact = msgspec.json.Encoder().encode
 
 
 class Codec:
     """Encodes and compares the effects of one class."""
 
-    __slots__ = ("_constant", "_exact", "_fields", "answer", "kind", "label", "names", "opaque", "raises", "sig")
+    __slots__ = ("_fields", "answer", "constant", "exact", "kind", "label", "names", "opaque", "raises", "sig")
+
+    encode = staticmethod(encode_canonical)
+    encode_exact = staticmethod(encode_exact)
 
     def __init__(self, kind: type[Effect[Any]]) -> None:
         self.kind = kind
@@ -39,14 +43,15 @@ class Codec:
         self.raises = kind.__raises__
         self.answer: Declared[Any] = kind.__answer__
         self.opaque = kind.__opaque__
-        self._constant = NO_DATA if self.opaque or not kind.__struct_fields__ else None
+        self.constant = NO_DATA if self.opaque or not kind.__struct_fields__ else None
         self._fields: Declared[Any] | None = None
-        self._exact: tuple[tuple[str, type], ...] | None = None
-        if self._constant is None:
+        self.exact: tuple[tuple[str, Any], ...] = ()
+        """Name and type of each field, where all are of types that need no check; else empty."""
+        if self.constant is None:
             hints = get_type_hints(kind)
             fields = [(name, hints.get(name)) for name in kind.__struct_fields__]
             if all(declared in _EXACT for _, declared in fields):
-                self._exact = tuple(fields)  # type: ignore[arg-type]
+                self.exact = tuple(fields)
 
     @property
     def fields(self) -> Declared[Any]:
@@ -57,18 +62,14 @@ class Codec:
 
     def data(self, effect: Effect[Any]) -> Raw:
         """The canonical JSON of the fields; raises `Misfit` for what would not come back."""
-        if self._constant is not None:
-            return self._constant
+        if self.constant is not None:
+            return self.constant
         try:
             data = encode_canonical(effect)
         except (ValueError, TypeError, RecursionError) as error:
             raise Misfit(str(error)) from None
-        if self._exact is not None:
-            for name, declared in self._exact:
-                if type(getattr(effect, name)) is not declared:
-                    break
-            else:
-                return Raw(data)
+        if self.exact and all(type(getattr(effect, name)) is declared for name, declared in self.exact):
+            return Raw(data)
         refuse_not_a_number(effect, data)
         again = encode_canonical(self.fields.decode(data))
         if again != data:
@@ -82,7 +83,7 @@ class Codec:
         """Whether both are the same request: other bytes may be an older version of the same fields, or an edit."""
         if logged == requested:
             return True
-        if self._constant is not None:
+        if self.constant is not None:
             return False
         try:
             return encode_canonical(self.fields.decode(logged)) == bytes(requested)
@@ -104,9 +105,6 @@ class Codec:
         # What `put` took in was admitted there; what a function of the body made was not.
         return Raw(answer.admit(value)[0] if self.opaque or self.kind.__kind__ is not Kind.LOCAL else encode_value(value))
 
-
-
-encode_exact = msgspec.json.Encoder().encode
 
 
 def codec_of(kind: type[Effect[Any]]) -> Codec:

@@ -48,6 +48,8 @@ class ErrorData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     message: str = ""
     data: Raw | UnsetType = UNSET
     children: list[ErrorData] = []
+    declared: bool = False
+    """Whether the operation declares it (``raises=``): then its receiver has answered."""
 
 
 class WaitData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -43,7 +43,7 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
         return ErrorData("group", name, error.message, children=children)
     if isinstance(error, domain.DomainError):
         try:
-            return ErrorData("domain", name, message, Raw(domain.fields_of(error)))
+            return ErrorData("domain", name, message, Raw(domain.fields_of(error)), declared=kind in raises)
         except Misfit:
             pass
     if isinstance(error, ResultError):
@@ -53,7 +53,7 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
     data = _plain(list(error.args))
     if data is not UNSET:
         if kind in raises and _comes_back(error, kind):
-            return ErrorData("declared", name, message, data)
+            return ErrorData("declared", name, message, data, declared=True)
         if kind.__module__ == "builtins" and _comes_back(error, kind):
             return ErrorData("builtin", name, message, data)
     return ErrorData("other", name, message, data)

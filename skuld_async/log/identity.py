@@ -63,12 +63,15 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
     """Raise `DivergenceError` where *log* is of another computation, or of other arguments."""
     header = log.header
     call = root_call(comp)
+    if not header.computation:
+        raise DivergenceError("this log is empty: it is of no run", way_out="begin a run with start(comp, *handlers)")
     if header.computation != comp.name:
         raise DivergenceError(
             f"this is the log of {header.computation}, not of {comp.name}",
             expected=header.computation,
             received=comp.name,
-            cause="the wrong log, or the function was moved or renamed: @computation(name=...) keeps its name in logs",
+            cause="the wrong log, or the function was moved or renamed",
+            way_out="resume with the log's own computation; @computation(name=...) keeps a name in logs",
         )
     arguments = canonical_arguments(comp)
     if header.arguments == arguments or (call is not None and _same(call, header.arguments, arguments)):
@@ -80,7 +83,8 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
         expected=bytes(header.arguments).decode(errors="replace"),
         received=bytes(arguments).decode(errors="replace"),
         differences=list(differences(_plain(header.arguments), _plain(arguments))),
-        cause=f"the wrong log, or the arguments were not kept with it (they are in log.header.arguments){changed}",
+        cause=f"the wrong log, or other arguments than the run was started with{changed}",
+        way_out="call it with the arguments that the log holds: resume(comp.from_json(log.header.arguments), log, ...)",
     )
 
 

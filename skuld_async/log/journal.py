@@ -8,6 +8,7 @@ that an external effect that was executed is never performed again.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Raw
@@ -36,7 +37,8 @@ class Journal:
     def __init__(self, log: Log, *, allow_divergence: bool = False, budget: int | None = None) -> None:
         self.log = log
         self.entries = log.entries
-        self.cursor = 0
+        self.remaining = len(log.entries)
+        """Entries that are not replayed yet, at the end of the list: a run that is live has nothing to keep up to date."""
         self.allow_divergence = allow_divergence
         self.budget = budget
         """Live effects that may still be performed; None for any number."""
@@ -45,7 +47,14 @@ class Journal:
         self.unconsumed: list[str] = []
         self.suffix = f"~{log.header.suffix}" if log.header.suffix else ""
         cancelled = log.header.cancelled
+        self.careful = allow_divergence or budget is not None or bool(self.suffix)
+        """Whether the short path of local effects is closed."""
         self.cancelled_at = None if cancelled is UNSET else cancelled.at
+
+    @property
+    def cursor(self) -> int:
+        """Index of the next entry."""
+        return len(self.entries) - self.remaining
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -60,7 +69,7 @@ class Journal:
         """The entry of a request: from the log, or a new one, started."""
         data = self.data(codec, effect, frame)
         entry = self.match(codec, data, frame)
-        frame.replayed = entry is not None and entry.state != "started"
+        frame.place.replayed = entry is not None and entry.state != "started"
         if entry is None:
             self.spend()
             entry = Entry(self.new_id(frame), codec.sig, data, "started")
@@ -79,7 +88,7 @@ class Journal:
 
     def new_id(self, frame: Frame) -> str:
         """An id that this log has never used."""
-        if self.cursor < len(self.entries):
+        if self.remaining:
             self.diverge()
         return f"{frame.place.prefix}{frame.place.count}{self.suffix}"
 
@@ -87,6 +96,7 @@ class Journal:
         """From here on, new entries take a suffix of their own."""
         if not self.performed:
             self.log.header.suffix += 1
+            self.careful = True
             self.suffix = f"~{self.log.header.suffix}"
 
     def add(self, entry: Entry) -> None:
@@ -94,21 +104,28 @@ class Journal:
         if self.allow_divergence:
             self.performed.append(entry.id)
         self.entries.insert(self.cursor, entry)
-        self.cursor += 1
 
     # -- matching ----------------------------------------------------------------------------------------------------
 
     def match(self, codec: Codec, data: Raw, frame: Frame) -> Entry | None:
         """The entry of this request, or None where the log holds none and it is new."""
-        cursor = self.cursor
-        if cursor < len(self.entries):
+        if self.remaining:
+            cursor = self.cursor
             entry = self.entries[cursor]
             if (entry.sig == codec.sig and entry.data == data) or self._is(entry, codec, data):
-                self.cursor = cursor + 1
-                return entry
+                return self.take()
             if not self.allow_divergence:
                 raise Fault(divergence.mismatch(codec, data, self.entries, cursor, frame.line()))
         return self._align(codec, data) if self.allow_divergence else None
+
+    def take(self) -> Entry:
+        """The next entry, which is behind the cursor now; a copy where it will change: the caller's log stays as it is."""
+        index = self.cursor
+        self.remaining -= 1
+        entry = self.entries[index]
+        if entry.state == "started":
+            entry = self.entries[index] = copy.copy(entry)
+        return entry
 
     def _is(self, entry: Entry, codec: Codec, data: Raw) -> bool:
         return entry.sig in codec.names and codec.same(entry.data, data)
@@ -117,43 +134,46 @@ class Journal:
         for index in range(self.cursor, len(self.entries)):
             if self._is(self.entries[index], codec, data):
                 self.pass_over(index)
-                self.cursor += 1
-                return self.entries[self.cursor - 1]
+                return self.take()
         if codec.kind.__kind__ is not Kind.EXTERNAL:
             return None
         for index, entry in enumerate(self.log.dropped):
             if entry.state == "executed" and self._is(entry, codec, data):
                 del self.log.dropped[index]
                 self.entries.insert(self.cursor, entry)
-                self.cursor += 1
                 return entry
         return None
 
     def pass_over(self, until: int) -> None:
         """Pass over the entries from the cursor to *until*; they stay in the log, out of the way."""
-        passed = self.entries[self.cursor : until]
+        cursor = self.cursor
+        passed = self.entries[cursor:until]
         if passed:
             self.diverge()
         self.dropped += [entry.id for entry in passed]
         self.log.dropped += passed
-        del self.entries[self.cursor : until]
+        del self.entries[cursor:until]
+        self.remaining -= len(passed)
 
     def close(self, ended: str) -> None:
         """The computation has ended; whatever the log still holds is a divergence."""
-        if self.cursor == len(self.entries):
+        if not self.remaining:
             return
+        cursor = self.cursor
         if not self.allow_divergence:
-            raise Fault(divergence.unconsumed(self.entries, self.cursor, ended))
-        self.unconsumed = [entry.id for entry in self.entries[self.cursor :]]
-        self.log.dropped += self.entries[self.cursor :]
-        del self.entries[self.cursor :]
+            raise Fault(divergence.unconsumed(self.entries, cursor, ended))
+        left = self.entries[cursor:]
+        self.unconsumed = [entry.id for entry in left]
+        self.log.dropped += left
+        del self.entries[cursor:]
+        self.remaining = 0
 
     def nested(self, entry: Entry) -> list[Entry]:
         """Pass over the entries that the handler of *entry* made, and give them."""
         prefix = f"{entry.id}/"
         first = self.cursor
-        while self.cursor < len(self.entries) and self.entries[self.cursor].id.startswith(prefix):
-            self.cursor += 1
+        while self.remaining and self.entries[-self.remaining].id.startswith(prefix):
+            self.remaining -= 1
         return self.entries[first : self.cursor]
 
     # -- settling ----------------------------------------------------------------------------------------------------
@@ -179,6 +199,12 @@ class Journal:
         """Started to discarded, because its strand gave it up."""
         entry.error = ErrorData(why)
         entry.state = "discarded"
+
+    def cancel_here(self) -> None:
+        """The entry at the cursor is where the run was cancelled."""
+        entry = self.take()
+        if entry.state == "started":
+            self.abandon(entry, "run-cancel")
 
     def answered(self, entry: Entry, digest: str) -> None:
         """Remember that a question has its answer."""

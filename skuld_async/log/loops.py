@@ -39,8 +39,8 @@ class Marks:
         entry = self._logged(effect, frame, loop)
         if entry is None or entry.mark is UNSET:
             return self._make(effect, frame, loop)
-        frame.replayed = True
         enter_iteration(frame, Loop(loop.label, entry.mark.iteration, loop.base))
+        frame.place.replayed, frame.place.entry_id = True, entry.id
         self._restore(frame, entry, entry.mark)
         try:
             return effect.declared.decode(entry.value)
@@ -49,7 +49,7 @@ class Marks:
 
     def _logged(self, effect: Mark[Any], frame: Frame, loop: Loop) -> Entry | None:
         journal = self.journal
-        if journal.cursor == len(journal.entries):
+        if not journal.remaining:
             return None
         instance = mark_id(frame, loop).rpartition("#")[0]
         for index in range(journal.cursor, len(journal.entries)):
@@ -57,8 +57,7 @@ class Marks:
             if entry.mark is not UNSET and entry.id.rpartition("#")[0] == instance:
                 if index > journal.cursor:
                     journal.pass_over(index)
-                journal.cursor += 1
-                return entry
+                return journal.take()
             if not journal.allow_divergence:
                 data = Raw(msgspec.json.encode({"loop": effect.loop}))
                 found = divergence.mismatch(codec_of(Mark), data, journal.entries, index, frame.line())
@@ -73,12 +72,12 @@ class Marks:
             cells = self._snapshot(frame) if self.prune else {}
         except Misfit as error:
             raise Fault(UnencodableError(f"mark_loop({effect.loop!r})", str(error), frame.line())) from None
-        if journal.cursor < len(journal.entries):
+        if journal.remaining:
             journal.diverge()
         if self.prune and loop.iteration > 1:
             self._prune(mark_id(frame, Loop(loop.label, loop.iteration - 1, loop.base)))
-        frame.replayed = False
         enter_iteration(frame, loop)
+        frame.place.replayed, frame.place.entry_id = False, mark_id(frame, loop)
         data = Raw(msgspec.json.encode({"loop": effect.loop}))
         mark = MarkData(loop.iteration, cells)
         journal.add(Entry(mark_id(frame, loop), Mark.__sig__, data, "executed", raw_value(carry), mark=mark))
@@ -90,7 +89,6 @@ class Marks:
         for index in range(journal.cursor - 1, -1, -1):
             if journal.entries[index].id == previous:
                 del journal.entries[index : journal.cursor]
-                journal.cursor = index
                 return
 
     def _snapshot(self, frame: Frame) -> dict[str, Raw]:

@@ -16,22 +16,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from skuld_async._chain import caller
-from skuld_async._declared import Misfit
 from skuld_async._effect import Kind
-from skuld_async._errors import DivergenceError, UnencodableError
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
-from skuld_async._signals import Fault, RunCancel, Signal
+from skuld_async._signals import RunCancel, Signal
 from skuld_async.effects.loop import Mark
 from skuld_async.effects.yield_ import Yield
 
-from . import divergence, failures
 from .codec import codec_of
-from .entry import NULL, Entry
-from .journal import blamed
-from .loops import Marks
+from .entry import Entry
+from .local import Local, perform_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +37,7 @@ if TYPE_CHECKING:
 
     from .codec import Codec
     from .journal import Journal
+    from .loops import Marks
     from .session import Session
 
 
@@ -74,93 +71,10 @@ class Recorder:
         if family is Kind.DERIVED:
             return derived(codec, live, self.journal)
         if family is Kind.LOCAL or (family is Kind.CONTROL and not issubclass(kind, Yield)):
-            return local(codec, live, self.journal)
+            return Local(codec, live, self.journal).route()
         if live.is_async:
             return external_async(codec, live, self.journal, self.session)
         return external_sync(codec, live, self.journal)
-
-
-def local(codec: Codec, live: Route, journal: Journal) -> Route:
-    """Performed on the first run and on each replay."""
-    function = caller(live)
-    entries, sig, label = journal.entries, codec.sig, codec.label
-    plain = None if live.is_framed else live.function
-
-    def admit(effect: Effect[Any], frame: Frame, value: Any) -> Raw:
-        try:
-            return codec.value(value)
-        except Misfit as error:
-            raise Fault(UnencodableError(label, str(error), frame.line())) from None
-
-    def record(effect: Effect[Any], frame: Frame) -> Any:
-        data = journal.data(codec, effect, frame)
-        place = frame.place
-        if journal.cursor < len(entries) or journal.allow_divergence:
-            entry = journal.match(codec, data, frame)
-            if entry is not None:
-                return again(effect, frame, entry)
-        if journal.budget is not None:
-            journal.spend()
-        place.entry_id = entry_id = (
-            f"{place.prefix}{place.count}" if not journal.suffix and journal.cursor == len(entries) else journal.new_id(frame)
-        )
-        frame.replayed = False
-        try:
-            value = function(effect, frame) if plain is None else plain(effect)
-        except Exception as error:
-            entry = Entry(entry_id, sig, data, "discarded", error=failures.to_data(error, codec.raises))
-            journal.add(entry)
-            raise blamed(error, entry) from error.__cause__
-        raw = NULL if value is None else admit(effect, frame, value)
-        journal.add(Entry(entry_id, sig, data, "executed", raw))
-        return value
-
-    def again(effect: Effect[Any], frame: Frame, entry: Entry) -> Any:
-        frame.replayed = True
-        frame.place.entry_id = entry.id
-        try:
-            value = function(effect, frame) if plain is None else plain(effect)
-        except Exception as error:
-            check_error(error, entry, frame)
-            raise blamed(error, entry) from error.__cause__
-        raw = NULL if value is None else admit(effect, frame, value)
-        if (raw != entry.value or entry.state != "executed") and not _equal(codec, entry, raw):
-            raise Fault(_other_value(codec, entry, raw, journal, frame))
-        return value
-
-    def check_error(error: Exception, entry: Entry, frame: Frame) -> None:
-        if entry.error is UNSET or entry.error.type != failures.to_data(error, codec.raises).type:
-            raise Fault(_other_value(codec, entry, Raw(b'"%s"' % type(error).__name__.encode()), journal, frame)) from error
-
-    async def record_async(effect: Effect[Any], frame: Frame) -> Any:
-        data = journal.data(codec, effect, frame)
-        entry = journal.match(codec, data, frame)
-        frame.replayed = entry is not None
-        if entry is None:
-            journal.spend()
-            logged = Entry(journal.new_id(frame), sig, data, "started")
-            journal.add(logged)
-        else:
-            logged = entry
-        frame.place.entry_id = logged.id
-        fresh = logged.state == "started"
-        try:
-            value = await function(effect, frame)
-        except Exception as error:
-            if fresh:
-                raise journal.discard(codec, logged, error) from error
-            check_error(error, logged, frame)
-            raise blamed(error, logged) from error.__cause__
-        raw = admit(effect, frame, value)
-        if fresh:
-            logged.value, logged.state = raw, "executed"
-        elif (raw != logged.value or logged.state != "executed") and not _equal(codec, logged, raw):
-            raise Fault(_other_value(codec, logged, raw, journal, frame))
-        return value
-
-    if live.is_async:
-        return Route(ASYNC_FRAMED, record_async, live.scope)
-    return Route(SYNC_FRAMED, record, live.scope)
 
 
 def derived(codec: Codec, live: Route, journal: Journal) -> Route:
@@ -170,7 +84,7 @@ def derived(codec: Codec, live: Route, journal: Journal) -> Route:
     def record(effect: Effect[Any], frame: Frame) -> Any:
         data = journal.data(codec, effect, frame)
         entry = journal.match(codec, data, frame)
-        frame.replayed = entry is not None
+        frame.place.replayed = entry is not None
         if entry is None:
             journal.spend()
             entry = Entry(journal.new_id(frame), codec.sig, data)
@@ -243,45 +157,6 @@ def replayed(codec: Codec, entry: Entry, journal: Journal, frame: Frame) -> Any:
     raise journal.error(codec, entry)
 
 
-def perform_again(entry: Entry, frame: Frame) -> None:
-    """Perform a local entry from the log, in the scopes around *frame*."""
-    for scope in frame.table.scope.outwards():
-        for kind, route in scope.routes.items():
-            if kind.__kind__ is Kind.LOCAL and kind.__sig__ == entry.sig and not route.is_async:
-                codec = codec_of(kind)
-                if codec.opaque:  # its change is code; its value is what the cell became
-                    for cell in scope.cells.values():
-                        if entry.sig.startswith(f"{cell.name}."):
-                            cell.value = codec.answer.decode(entry.value)
-                else:
-                    route.function(codec.decode(entry.data))
-                return
-
-
-def _equal(codec: Codec, entry: Entry, raw: Raw) -> bool:
-    """Whether other bytes are the same value: an edit, another order of a set, a field that was added with a default."""
-    if entry.state != "executed":
-        return False
-    try:
-        old, new = codec.answer.decode(entry.value), codec.answer.decode(raw)
-    except Misfit:
-        return False
-    return bool(old == new)
-
-
-def _other_value(codec: Codec, entry: Entry, raw: Raw, journal: Journal, frame: Frame) -> DivergenceError:
-    logged = entry.error.type if entry.error is not UNSET else bytes(entry.value).decode(errors="replace")
-    return DivergenceError(
-        f"{codec.label} gives another value than the log holds",
-        line=frame.line(),
-        entry=entry.id,
-        expected=logged,
-        received=bytes(raw).decode(errors="replace"),
-        matched=divergence.last_matched(journal.entries, journal.cursor - 1),
-        cause="the handler's first value changed, or state is changed in place or by something that is not an effect",
-    )
-
-
 def _unlogged(live: Route) -> Route:
     function = caller(live)
 
@@ -297,14 +172,12 @@ def _stopping(route: Route, journal: Journal) -> Route:
     function: Callable[..., Any] = route.function
 
     def stop_or_pass(effect: Effect[Any], frame: Frame) -> Any:
-        entry = journal.entries[journal.cursor] if journal.cursor < len(journal.entries) else None
+        entry = journal.entries[-journal.remaining] if journal.remaining else None
         next_id = f"{frame.place.prefix}{frame.place.count}{journal.suffix}" if entry is None else entry.id
         if next_id == journal.cancelled_at:
             journal.cancelled_at = None
             if entry is not None:
-                journal.cursor += 1
-                if entry.state == "started":
-                    journal.abandon(entry, "run-cancel")
+                journal.cancel_here()
             raise RunCancel
         return function(effect, frame)
 

@@ -16,16 +16,12 @@ from typing_extensions import Self, TypeVar
 
 from skuld_async._chain import Chain
 from skuld_async._context import current_strand
-from skuld_async._declared import Misfit
-from skuld_async._errors import (
-    DeadlineAcrossYieldError,
-    DeploymentError,
-    InvalidAnswerError,
-    NotWaitingError,
-    UnencodableError,
-)
+from skuld_async._declared import Misfit, describe
+from skuld_async._errors import DeploymentError, InvalidAnswerError, NotWaitingError, UnencodableError
+from skuld_async._misuse import DeadlineAcrossYieldError, TransientScopeError
 from skuld_async._frames import strip
 from skuld_async._pump import Strand, drive
+from skuld_async._run import fault_of
 from skuld_async._scopes import Scope, open_scope
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 from skuld_async.effects.yield_ import Yield
@@ -34,7 +30,7 @@ from . import failures, waits
 from .codec import Codec, codec_of
 from .divergence import Divergence
 from .entry import Cancellation, Entry
-from .identity import check_identity, declared_result, identify
+from .identity import check_identity, declared_result
 from .journal import Journal, culprit
 from .loops import Marks
 from .outcome import Cancelled, Completed, Failed, Suspended
@@ -103,12 +99,13 @@ class Session(Generic[T]):
         """All that the run did, up to this moment."""
         self._comp = comp
         self._handlers = handlers
+        check_identity(log, comp)
+        if answer is not None:
+            waits.check_address(log, answer.to)
+            if allow_divergence and answer.to is None:
+                answer.to = log.waits[-1]  # the computation may come to another question
         self._answer = answer
-        self._expected = log.header.status if log.header.computation else "running"
-        if log.header.computation:
-            check_identity(log, comp)
-        else:
-            identify(log, comp)
+        self._expected = log.header.status
         if log.header.status in ("completed", "failed"):
             budget = 0  # nothing is left to be performed
         self._journal = Journal(log, allow_divergence=allow_divergence, budget=budget)
@@ -124,6 +121,7 @@ class Session(Generic[T]):
         self._changed = anyio.Event()
         self._outcome: Outcome[T] | None = None
         self._crash: BaseException | None = None
+        self._told = False
         self._ended = False
         self._group: TaskGroup | None = None
 
@@ -138,7 +136,12 @@ class Session(Generic[T]):
     ) -> None:
         assert self._group is not None
         self._stop(Suspend())
-        await self._group.__aexit__(None, None, None) if kind is None else await self._leave(kind, error, traceback)
+        if kind is not None:
+            await self._leave(kind, error, traceback)
+            return
+        await self._group.__aexit__(None, None, None)
+        if self._crash is not None and not self._told:
+            raise self._crash  # nobody asked for the outcome, and this must not pass in silence
 
     async def _leave(self, kind: Any, error: Any, traceback: Any) -> None:
         assert self._group is not None
@@ -164,6 +167,7 @@ class Session(Generic[T]):
         while not self._ended and self._parked is None:
             await self._changed.wait()
         if self._crash is not None:
+            self._told = True
             raise self._crash
         if self._outcome is not None:
             return self._outcome
@@ -206,12 +210,8 @@ class Session(Generic[T]):
                 async with open_scope(None, self._handlers, "", self._chain.bind) as scope:
                     self._scope = scope
                     await self._drive(scope)
-        except Exception as error:  # noqa: BLE001 - of a handler's lifetime; the caller gets it from `outcome`
+        except BaseException as error:  # noqa: BLE001 - of a handler's lifetime; the caller gets it from `outcome`
             self._crash = error
-        except BaseException as error:
-            self._crash = error
-            if not isinstance(error, (anyio.get_cancelled_exc_class(), Signal)):
-                raise
         finally:
             self._ended = True
             self._notify()
@@ -244,8 +244,7 @@ class Session(Generic[T]):
         if isinstance(sticky, Fault):
             if header.status == "running" and self.log.waits:
                 header.status = "suspended"
-            failure = self._with_log(sticky.error)
-            self._crash = failure.with_traceback(strip(sticky).__traceback__)
+            self._crash = self._with_log(fault_of(sticky))
         elif isinstance(sticky, Suspend):
             if self._journal.allow_divergence:
                 self._journal.close("stopped")
@@ -291,6 +290,9 @@ class Session(Generic[T]):
         codec = codec_of(type(question))
         if anyio.current_effective_deadline() != float("inf"):
             raise Fault(DeadlineAcrossYieldError(codec.label, frame.line()))
+        for scope in frame.table.scope.outwards():
+            if scope.transient is not None:
+                raise Fault(TransientScopeError(codec.label, scope.transient, frame.line()))
         entry = self._journal.begin(codec, question, frame)
         if entry.state != "started":
             return replayed(codec, entry, self._journal, frame)
@@ -317,7 +319,7 @@ class Session(Generic[T]):
         try:
             data, back = codec.answer.admit(value)
         except Misfit as error:
-            raise Fault(InvalidAnswerError(codec.label, entry.id, str(error))) from None
+            raise Fault(InvalidAnswerError(codec.label, entry.id, str(error), describe(codec.answer.type))) from None
         waits.close_wait(self._journal, entry, data)
         self.log.header.status = "running"
         return back

@@ -23,8 +23,8 @@ from typing_extensions import TypeVar, Unpack
 from skuld_async._errors import DeploymentError, RerunRefusedError
 from skuld_async._run import new_id
 
-from . import waits
 from .entry import Entry
+from .identity import identify
 from .log import Log
 from .session import NO_ANSWER, Answer, NoAnswer, Session
 
@@ -93,9 +93,7 @@ async def resume(
     Gotchas:
         Without a store nothing prevents a second answer to the same log.
     """
-    given = None
-    if not isinstance(answer, NoAnswer):
-        given = _addressed(log, answer, to)
+    given = None if isinstance(answer, NoAnswer) else Answer(answer, to)
     async with open_log(comp, log, handlers, options, answer=given, allow_divergence=allow_divergence) as session:
         return await session.outcome()
 
@@ -131,6 +129,7 @@ async def rerun(
     Raises:
         RerunRefusedError: The run did not fail; or it performed external effects after its failure.
     """
+    _filled(log, options)
     async with open_log(comp, _cut(log, force=force), handlers, options) as session:
         return await session.outcome()
 
@@ -163,6 +162,7 @@ def open_session(
     fresh = Log()
     fresh.header.run = new_id() if id is None else id
     fresh.header.seed = new_id() if seed is None else seed
+    identify(fresh, comp)
     return open_log(comp, fresh, handlers, options)
 
 
@@ -170,26 +170,21 @@ def open_log(
     comp: Computation[T], log: Log, handlers: tuple[Handler, ...], options: Options, **more: Any
 ) -> Session[T]:
     """A session on a copy of *log*, or on ``into``."""
+    try:
+        return Session(comp, _filled(log, options), handlers, options, **more)
+    except DeploymentError as error:
+        error.log = log
+        raise
+
+
+def _filled(log: Log, options: Options) -> Log:
+    """A copy of *log*, which is the caller's ``into`` if there is one: filled before anything can go wrong."""
     own = log.copy()
     into = options.get("into")
-    if into is not None:
-        into.header, into.entries, into.dropped = own.header, own.entries, own.dropped
-        own = into
-    try:
-        return Session(comp, own, handlers, options, **more)
-    except DeploymentError as error:
-        error.log = log
-        raise
-
-
-def _addressed(log: Log, answer: Any, to: Wait | str | None) -> Answer:
-    try:
-        waits.check_address(log, to)
-    except DeploymentError as error:
-        error.log = log
-        raise
-    open_waits = log.waits
-    return Answer(answer, open_waits[-1] if to is None else to)
+    if into is None:
+        return own
+    into.header, into.entries, into.dropped = own.header, own.entries, own.dropped
+    return into
 
 
 def _cut(log: Log, *, force: bool) -> Log:
@@ -211,7 +206,7 @@ def _cut(log: Log, *, force: bool) -> Log:
     del cut.entries[index:]
     cut.dropped += after
     cut.header.suffix += 1
-    if cause.error is UNSET or cause.error.kind not in ("declared", "domain"):
+    if cause.error is UNSET or not cause.error.declared:
         cut.entries.append(Entry(cause.id, cause.sig, cause.data, "started"))
     return cut
 

@@ -8,6 +8,7 @@ from typing_extensions import TypeVar, Unpack
 
 from skuld_async._errors import DeploymentError, SkuldError
 from skuld_async.log import verbs
+from skuld_async.log.identity import identify
 from skuld_async.log.log import Log
 from skuld_async.log.outcome import Completed, Failed, Suspended
 from skuld_async.log.session import Answer
@@ -103,6 +104,7 @@ async def _cold(
 ) -> Outcome[T]:
     log = Log()
     log.header.run, log.header.seed = _RUN, _SEED
+    identify(log, comp)
     given: Answer | None = None
     budget = 1
 

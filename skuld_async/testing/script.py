@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skuld_async._effect import Effect, label_of
-from skuld_async._errors import MisuseError
+from skuld_async._misuse import MisuseError
 from skuld_async._handler import Handler, Installed
 from skuld_async._signals import Fault
 

@@ -6,9 +6,10 @@ rest (no connection, a timeout, a 500) says nothing about what the service did, 
 repeats that call under the same key, and a service that deduplicates pays once.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from http import HTTPStatus
 from typing import TypeVar
 
 import httpx
@@ -104,14 +105,14 @@ async def _post(
         response = await client.post(path, content=msgspec.json.encode(body), headers=headers)
     except httpx.TransportError as error:
         raise ServiceUnavailable(str(client.base_url)) from error
-    if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+    if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
         raise msgspec.json.decode(response.content, type=DeclaredProblem).error()
     response.raise_for_status()
     return msgspec.json.decode(response.content, type=kind)
 
 
 @asynccontextmanager
-async def connect(service: str) -> AsyncIterator[httpx.AsyncClient]:
+async def connect(service: str) -> AsyncGenerator[httpx.AsyncClient, None]:
     """A client of the service at this address; directly, whatever proxy the environment names."""
     async with httpx.AsyncClient(base_url=service, timeout=10, trust_env=False) as client:
         yield client

@@ -5,7 +5,7 @@ requests stays true whatever the answer was.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -145,7 +145,7 @@ class Company:
             return Counters(row["validate"], row["execute"], row["bookings"])
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
         with closing(sqlite3.connect(self._database, timeout=5, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row
             # The write lock comes first: two requests under one key must not both find no booking.

@@ -11,7 +11,7 @@ import anyio
 import workflow
 import workflow_v2
 from adapters import connect, handlers
-from logfile import purchase_of, read_log, write_log
+from logfile import kept_on_error, purchase_of, read_log, write_log
 from presentation import one_sentence, show, show_counters
 from workflow import Receipt, Refusal
 
@@ -24,8 +24,9 @@ async def decide(path: Path, decision: str, service: str, version: str) -> Outco
     """Resume the run with the decision, and keep its log."""
     log = read_log(path)
     approval = WORKFLOWS[version]
-    async with connect(service) as client:
-        outcome = await resume(approval(purchase_of(log)), log, *handlers(client), answer=decision)
+    with kept_on_error(path, log):
+        async with connect(service) as client:
+            outcome = await resume(approval(purchase_of(log)), log, *handlers(client), answer=decision)
     write_log(path, outcome.log)
     return outcome
 

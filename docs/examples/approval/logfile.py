@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from workflow import Purchase
 
-from skuld_async import Log
+from skuld_async import DeploymentError, Log, LogDecodeError
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -23,7 +25,10 @@ def read_log(path: Path) -> Log:
 
 def purchase_of(log: Log) -> Purchase:
     """The purchase that this run is about: the command that goes on need not be told again."""
-    return msgspec.json.decode(log.header.arguments, type=Arguments).purchase
+    try:
+        return msgspec.json.decode(log.header.arguments, type=Arguments).purchase
+    except msgspec.MsgspecError as error:
+        raise LogDecodeError(str(error)) from error
 
 
 def write_log(path: Path, log: Log) -> None:
@@ -37,4 +42,15 @@ def write_log(path: Path, log: Log) -> None:
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink()
+        raise
+
+
+@contextmanager
+def kept_on_error(path: Path, before: Log | None = None) -> Generator[None, None, None]:
+    """Keep what a run performed before the deployment failed it: after the fix, the run goes on from there."""
+    try:
+        yield
+    except DeploymentError as error:
+        if error.log is not None and error.log != before:
+            write_log(path, error.log)
         raise

@@ -1,7 +1,7 @@
 """What the commands print: an outcome for those it went well for, one sentence for the others."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from skuld_async import (
     InvalidAnswerError,
     LogDecodeError,
     NotWaitingError,
+    OtherQuestionError,
     Outcome,
     RerunRefusedError,
     Suspended,
+    UndecodableError,
     Wait,
 )
 
@@ -63,17 +65,23 @@ def show_counters(service: str) -> None:
 
 
 @contextmanager
-def one_sentence(path: Path) -> Iterator[None]:
+def one_sentence(path: Path) -> Generator[None, None, None]:
     """End the command with a sentence where the log or the decision is at fault; the file is as it was."""
     try:
         yield
     except FileNotFoundError:
         sys.exit(f"{path} does not exist; submit.py writes it.")
+    except IsADirectoryError:
+        sys.exit(f"{path} is a directory, not a log.")
     except LogDecodeError as error:
         sys.exit(f"{path} is damaged or not a log ({error.problem}); nothing was done.")
     except InvalidAnswerError as error:
         [wait] = error.log.waits
         sys.exit(f"That does not answer the question, which stays open for {choices(wait)} ({error.problem}).")
+    except OtherQuestionError:
+        sys.exit(f"{path} no longer asks the question that it was written with; nothing was done.")
+    except UndecodableError as error:
+        sys.exit(f"{path} holds a value that the workflow cannot read ({error.problem}); nothing was done.")
     except NotWaitingError as error:
         sys.exit(f"{path} waits for no decision: the run is {error.status}.")
     except RerunRefusedError as error:

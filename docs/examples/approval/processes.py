@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Service:
 
 
 @contextmanager
-def serving(database: Path, *options: str) -> Iterator[Service]:
+def serving(database: Path, *options: str) -> Generator[Service, None, None]:
     """A service over this database, with these options; on every way out, its process has ended.
 
     It has a session of its own, so Ctrl-C reaches this process alone, which then stops it in order; and it stops by

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 from adapters import connect, handlers
-from logfile import purchase_of, read_log, write_log
+from logfile import kept_on_error, purchase_of, read_log, write_log
 from presentation import one_sentence, show, show_counters
 from workflow import Receipt, Refusal, approval
 
@@ -19,8 +19,9 @@ from skuld_async import Outcome, rerun
 async def retry(path: Path, service: str) -> Outcome[Receipt | Refusal]:
     """Run the failed call again, and keep the log."""
     log = read_log(path)
-    async with connect(service) as client:
-        outcome = await rerun(approval(purchase_of(log)), log, *handlers(client))
+    with kept_on_error(path, log):
+        async with connect(service) as client:
+            outcome = await rerun(approval(purchase_of(log)), log, *handlers(client))
     write_log(path, outcome.log)
     return outcome
 

@@ -1,7 +1,7 @@
 """What `run_all.py` is told with: chapters, commands as a person would type them, and claims that are checked."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Story:
         return msgspec.json.decode(response.content, type=Counters)
 
     @contextmanager
-    def served_by(self, serving: AbstractContextManager[Service]) -> Iterator[None]:
+    def served_by(self, serving: AbstractContextManager[Service]) -> Generator[None, None, None]:
         """Send the commands to this service."""
         with serving as self.service:
             print(f"\nservice: process {self.service.pid} at {self.service.url}", flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import msgspec
 from adapters import connect, handlers
-from logfile import write_log
+from logfile import kept_on_error, write_log
 from presentation import show
 from workflow import Purchase, Receipt, Refusal, approval
 
@@ -20,8 +20,9 @@ from skuld_async import Outcome, start
 
 async def submit(purchase: Purchase, service: str, path: Path) -> Outcome[Receipt | Refusal]:
     """Start the workflow and keep its log, also when it failed: the log says why."""
-    async with connect(service) as client:
-        outcome = await start(approval(purchase), *handlers(client))
+    with kept_on_error(path):
+        async with connect(service) as client:
+            outcome = await start(approval(purchase), *handlers(client))
     write_log(path, outcome.log)
     return outcome
 

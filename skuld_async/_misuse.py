@@ -1,0 +1,125 @@
+"""Misuse: a body that breaks a rule of the pump. Each message shows the wrong line and the right one."""
+
+from __future__ import annotations
+
+from ._errors import DeploymentError
+
+
+class MisuseError(DeploymentError):
+    """The body of a computation breaks a rule of the pump; the message shows the fix."""
+
+
+class NotAnEffectError(MisuseError, TypeError):
+    """Something was yielded that is neither an effect nor a computation."""
+
+    def __init__(self, received: str, line: str, hint: str) -> None:
+        super().__init__(received, line, hint)
+        self.received = received
+        self.line = line
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"a computation may yield effects, computations and Return; at {self.line} it yielded {self.received}. {self.hint}"
+
+
+class RequestAfterReturnError(MisuseError):
+    """A request, or a second `Return`, after `yield Return(...)`."""
+
+    def __init__(self, request: str, line: str) -> None:
+        super().__init__(request, line)
+        self.request = request
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.request} is requested at {self.line} after `yield Return(...)`; it was not performed.\n\n"
+            "Probably you wrote:                      Write:\n"
+            "  if done:                                 if done:\n"
+            "      yield Return(result)                     yield Return(result)\n"
+            "  yield Charge(...)                            return\n"
+            "                                           yield Charge(...)"
+        )
+
+
+class MissingReturnError(MisuseError):
+    """A body ended without `Return` although its declared result excludes None."""
+
+    def __init__(self, computation: str, declared: str) -> None:
+        super().__init__(computation, declared)
+        self.computation = computation
+        self.declared = declared
+
+    def __str__(self) -> str:
+        return (
+            f"{self.computation} ended without `yield Return(...)`, and its declared result, {self.declared}, excludes None.\n\n"
+            "  end each path with `yield Return(value)`, or declare `Effectful[... | None]`"
+        )
+
+
+class OutsideStrandError(MisuseError, RuntimeError):
+    """An effect was awaited outside the strand of a computation."""
+
+    def __init__(self, request: str, *, inside: bool) -> None:
+        super().__init__(request, inside)
+        self.request = request
+        self.inside = inside
+
+    def __str__(self) -> str:
+        if self.inside:
+            return (
+                f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), where its place "
+                "in the log would depend on timing.\n\n"
+                "  request effects in the computation's own task, one after the other, or concurrently with Parallel.all(...)"
+            )
+        return (
+            f"{self.request} is awaited outside a computation.\n\n"
+            "  decorate the function with @computation and run it: await run(comp(...), *handlers)"
+        )
+
+
+class DeadlineAcrossYieldError(MisuseError):
+    """A question was asked inside a deadline that cannot survive the suspension."""
+
+    def __init__(self, question: str, line: str) -> None:
+        super().__init__(question, line)
+        self.question = question
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.question} is asked at {self.line} inside a cancel scope with a deadline; the run may wait for days in no "
+            "process at all.\n\n"
+            "  ask outside the `with move_on_after(...)` or `fail_after(...)` block"
+        )
+
+
+class TransientScopeError(MisuseError):
+    """A question was asked inside a scope that does not survive a suspension."""
+
+    def __init__(self, question: str, handler: str, line: str) -> None:
+        super().__init__(question, handler, line)
+        self.question = question
+        self.handler = handler
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.question} is asked at {self.line} inside the scope of {self.handler}, which does not survive a suspension "
+            "(spans_suspension=False).\n\n"
+            "  ask before the scope is entered, or after it was left"
+        )
+
+
+class EndlessUnwindError(MisuseError):
+    """A stopped computation caught the signal that stops it, over and over."""
+
+    def __init__(self, computation: str, line: str) -> None:
+        super().__init__(computation, line)
+        self.computation = computation
+        self.line = line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.computation} goes on requesting effects at {self.line} although it was stopped; it was abandoned there.\n\n"
+            "  do not catch BaseException in a loop: catch Exception"
+        )
