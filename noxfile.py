@@ -119,10 +119,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy and pyright, both strict."""
+    """Check types with mypy and pyright, both strict, for each Python; then as users do, on the installed package."""
     install(session, "types")
-    session.run("mypy")
-    session.run("pyright")
+    for version in PYTHONS:
+        session.run("mypy", "--python-version", version)
+        session.run("pyright", "--pythonversion", version)
+    session.run("python", "tests/typing/check.py")
 
 
 @nox.session

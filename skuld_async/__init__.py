@@ -1,78 +1,89 @@
-"""Durable workflows as a Python library: ordinary async code that stops, is kept as a small log, and goes on elsewhere."""
+"""Durable workflows as a Python library: ordinary async code that stops, is kept as a small log, and goes on elsewhere.
 
-from ._computation import Computation as Computation
-from ._computation import Definition as Definition
-from ._computation import Effectful as Effectful
-from ._computation import computation as computation
-from ._effect import Effect as Effect
-from ._effect import Interceptor as Interceptor
-from ._effect import Kind as Kind
-from ._effect import Observation as Observation
-from ._effect import Perform as Perform
-from ._effect import Request as Request
-from ._effect import Return as Return
-from ._errors import AlreadyAnsweredError as AlreadyAnsweredError
-from ._errors import AnswerError as AnswerError
-from ._misuse import DeadlineAcrossYieldError as DeadlineAcrossYieldError
-from ._errors import DeclarationError as DeclarationError
-from ._errors import DeploymentError as DeploymentError
-from ._errors import DivergenceError as DivergenceError
-from ._errors import EffectError as EffectError
-from ._misuse import EndlessUnwindError as EndlessUnwindError
-from ._errors import InvalidAnswerError as InvalidAnswerError
-from ._errors import LogDecodeError as LogDecodeError
-from ._misuse import MissingReturnError as MissingReturnError
-from ._misuse import MisuseError as MisuseError
-from ._misuse import NotAnEffectError as NotAnEffectError
-from ._errors import NotCompletedError as NotCompletedError
-from ._errors import NotWaitingError as NotWaitingError
-from ._errors import OtherQuestionError as OtherQuestionError
-from ._misuse import OutsideStrandError as OutsideStrandError
-from ._misuse import RequestAfterReturnError as RequestAfterReturnError
-from ._misuse import TransientScopeError as TransientScopeError
-from ._errors import RerunRefusedError as RerunRefusedError
-from ._errors import ResultError as ResultError
-from ._errors import RunCancelledError as RunCancelledError
-from ._errors import SkuldError as SkuldError
-from ._errors import StillWaitingError as StillWaitingError
-from ._errors import UndecodableError as UndecodableError
-from ._errors import UnencodableError as UnencodableError
-from ._errors import UnhandledEffectError as UnhandledEffectError
-from ._handler import Cell as Cell
-from ._handler import Handler as Handler
-from ._handler import Installed as Installed
-from ._handler import lifetime as lifetime
-from ._pump import CurrentCall as CurrentCall
-from ._run import current_call as current_call
-from ._run import run as run
-from .effects.bracket import bracket as bracket
-from .effects.clock import Clock as Clock
-from .effects.events import EventAccumulator as EventAccumulator
-from .effects.fresh import Fresh as Fresh
-from .effects.loop import mark_loop as mark_loop
-from .effects.port import Port as Port
-from .effects.port import operation as operation
-from .effects.port import port as port
-from .effects.reader import Reader as Reader
-from .effects.state import State as State
-from .effects.throw import Throw as Throw
-from .effects.yield_ import Yield as Yield
-from .log.divergence import Divergence as Divergence
-from .log.domain import DomainError as DomainError
-from .log.entry import Entry as Entry
-from .log.log import Log as Log
-from .log.log import Wait as Wait
-from .log.outcome import Cancelled as Cancelled
-from .log.outcome import Completed as Completed
-from .log.outcome import Failed as Failed
-from .log.outcome import Outcome as Outcome
-from .log.outcome import Suspended as Suspended
-from .log.session import Session as Session
-from .log.verbs import open_session as open_session
-from .log.verbs import replay as replay
-from .log.verbs import rerun as rerun
-from .log.verbs import resume as resume
-from .log.verbs import start as start
+Names are imported from their homes when they are first used, so that importing the package costs a program nothing that
+it does not use. Type checkers read the block below; a test compares it with the table behind it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._computation import Computation as Computation
+    from ._computation import Definition as Definition
+    from ._computation import Effectful as Effectful
+    from ._computation import computation as computation
+    from ._effect import Effect as Effect
+    from ._effect import Interceptor as Interceptor
+    from ._effect import Kind as Kind
+    from ._effect import Observation as Observation
+    from ._effect import Perform as Perform
+    from ._effect import Request as Request
+    from ._effect import Return as Return
+    from ._errors import AlreadyAnsweredError as AlreadyAnsweredError
+    from ._errors import AnswerError as AnswerError
+    from ._errors import DeclarationError as DeclarationError
+    from ._errors import DeploymentError as DeploymentError
+    from ._errors import DivergenceError as DivergenceError
+    from ._errors import EffectError as EffectError
+    from ._errors import InvalidAnswerError as InvalidAnswerError
+    from ._errors import LogDecodeError as LogDecodeError
+    from ._errors import NotCompletedError as NotCompletedError
+    from ._errors import NotWaitingError as NotWaitingError
+    from ._errors import OtherQuestionError as OtherQuestionError
+    from ._errors import RerunRefusedError as RerunRefusedError
+    from ._errors import ResultError as ResultError
+    from ._errors import RunCancelledError as RunCancelledError
+    from ._errors import SkuldError as SkuldError
+    from ._errors import StillWaitingError as StillWaitingError
+    from ._errors import UndecodableError as UndecodableError
+    from ._errors import UnencodableError as UnencodableError
+    from ._errors import UnhandledEffectError as UnhandledEffectError
+    from ._handler import Cell as Cell
+    from ._handler import Handler as Handler
+    from ._handler import Installed as Installed
+    from ._handler import lifetime as lifetime
+    from ._misuse import DeadlineAcrossYieldError as DeadlineAcrossYieldError
+    from ._misuse import EndlessUnwindError as EndlessUnwindError
+    from ._misuse import MissingReturnError as MissingReturnError
+    from ._misuse import MisuseError as MisuseError
+    from ._misuse import NotAnEffectError as NotAnEffectError
+    from ._misuse import OutsideStrandError as OutsideStrandError
+    from ._misuse import RequestAfterReturnError as RequestAfterReturnError
+    from ._misuse import TransientScopeError as TransientScopeError
+    from ._misuse import UnawaitedAnswerError as UnawaitedAnswerError
+    from ._pump import CurrentCall as CurrentCall
+    from ._run import current_call as current_call
+    from ._run import run as run
+    from .effects.bracket import bracket as bracket
+    from .effects.clock import Clock as Clock
+    from .effects.events import EventAccumulator as EventAccumulator
+    from .effects.fresh import Fresh as Fresh
+    from .effects.loop import mark_loop as mark_loop
+    from .effects.port import Port as Port
+    from .effects.port import operation as operation
+    from .effects.port import port as port
+    from .effects.reader import Reader as Reader
+    from .effects.state import State as State
+    from .effects.throw import Throw as Throw
+    from .effects.yield_ import Yield as Yield
+    from .log.divergence import Divergence as Divergence
+    from .log.domain import DomainError as DomainError
+    from .log.entry import Entry as Entry
+    from .log.log import Log as Log
+    from .log.log import Wait as Wait
+    from .log.outcome import Cancelled as Cancelled
+    from .log.outcome import Completed as Completed
+    from .log.outcome import Failed as Failed
+    from .log.outcome import Outcome as Outcome
+    from .log.outcome import Suspended as Suspended
+    from .log.session import Session as Session
+    from .log.verbs import open_session as open_session
+    from .log.verbs import replay as replay
+    from .log.verbs import rerun as rerun
+    from .log.verbs import resume as resume
+    from .log.verbs import start as start
 
 __all__ = [
     "AlreadyAnsweredError",
@@ -130,6 +141,7 @@ __all__ = [
     "Suspended",
     "Throw",
     "TransientScopeError",
+    "UnawaitedAnswerError",
     "UndecodableError",
     "UnencodableError",
     "UnhandledEffectError",
@@ -149,3 +161,95 @@ __all__ = [
     "run",
     "start",
 ]
+
+_HOMES = {
+    "AlreadyAnsweredError": "._errors",
+    "AnswerError": "._errors",
+    "Cancelled": ".log.outcome",
+    "Cell": "._handler",
+    "Clock": ".effects.clock",
+    "Completed": ".log.outcome",
+    "Computation": "._computation",
+    "CurrentCall": "._pump",
+    "DeadlineAcrossYieldError": "._misuse",
+    "DeclarationError": "._errors",
+    "Definition": "._computation",
+    "DeploymentError": "._errors",
+    "Divergence": ".log.divergence",
+    "DivergenceError": "._errors",
+    "DomainError": ".log.domain",
+    "Effect": "._effect",
+    "EffectError": "._errors",
+    "Effectful": "._computation",
+    "EndlessUnwindError": "._misuse",
+    "Entry": ".log.entry",
+    "EventAccumulator": ".effects.events",
+    "Failed": ".log.outcome",
+    "Fresh": ".effects.fresh",
+    "Handler": "._handler",
+    "Installed": "._handler",
+    "Interceptor": "._effect",
+    "InvalidAnswerError": "._errors",
+    "Kind": "._effect",
+    "Log": ".log.log",
+    "LogDecodeError": "._errors",
+    "MissingReturnError": "._misuse",
+    "MisuseError": "._misuse",
+    "NotAnEffectError": "._misuse",
+    "NotCompletedError": "._errors",
+    "NotWaitingError": "._errors",
+    "Observation": "._effect",
+    "OtherQuestionError": "._errors",
+    "Outcome": ".log.outcome",
+    "OutsideStrandError": "._misuse",
+    "Perform": "._effect",
+    "Port": ".effects.port",
+    "Reader": ".effects.reader",
+    "Request": "._effect",
+    "RequestAfterReturnError": "._misuse",
+    "RerunRefusedError": "._errors",
+    "ResultError": "._errors",
+    "Return": "._effect",
+    "RunCancelledError": "._errors",
+    "Session": ".log.session",
+    "SkuldError": "._errors",
+    "State": ".effects.state",
+    "StillWaitingError": "._errors",
+    "Suspended": ".log.outcome",
+    "Throw": ".effects.throw",
+    "TransientScopeError": "._misuse",
+    "UnawaitedAnswerError": "._misuse",
+    "UndecodableError": "._errors",
+    "UnencodableError": "._errors",
+    "UnhandledEffectError": "._errors",
+    "Wait": ".log.log",
+    "Yield": ".effects.yield_",
+    "bracket": ".effects.bracket",
+    "computation": "._computation",
+    "current_call": "._run",
+    "lifetime": "._handler",
+    "mark_loop": ".effects.loop",
+    "open_session": ".log.verbs",
+    "operation": ".effects.port",
+    "port": ".effects.port",
+    "replay": ".log.verbs",
+    "rerun": ".log.verbs",
+    "resume": ".log.verbs",
+    "run": "._run",
+    "start": ".log.verbs",
+}
+
+
+if not TYPE_CHECKING:  # for a type checker every misspelt name would be there
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        value = globals()[name] = getattr(import_module(home, __name__), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

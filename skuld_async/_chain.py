@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ._effect import Effect, Interceptor, Kind, Observation, Perform, label_of
 from ._errors import UnhandledEffectError
-from ._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route, Scope, is_async
+from ._handler import is_async
+from ._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route, Scope
 from ._signals import Fault
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def intercepted(route: Route, interceptors: Sequence[Interceptor]) -> Route:
             perform = _link(interceptor, perform)
         return await perform(frame.request(effect))
 
-    return Route(ASYNC_FRAMED, live, route.scope)
+    return Route(ASYNC_FRAMED, live, route.scope, route)
 
 
 def _link(interceptor: Interceptor, perform: Perform) -> Perform:

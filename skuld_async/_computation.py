@@ -6,18 +6,32 @@ import functools
 import inspect
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, get_type_hints, overload
+from contextlib import suppress
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Protocol,
+    Self,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import anyio
 import msgspec
-from typing_extensions import ParamSpec, Self, TypeAlias, TypeVar, get_args, get_origin
+from typing_extensions import ParamSpec, TypeVar
 
 from ._context import current_strand
 from ._declared import Declared, Misfit
 from ._effect import Effect, Return
 from ._errors import DeclarationError
-from ._misuse import OutsideStrandError
 from ._hop import hop
+from ._misuse import OutsideStrandError
 from ._scopes import open_scope
 from ._signals import RunCancel
 
@@ -78,16 +92,18 @@ class Wrapped(Computation[T_co], frozen=True, eq=False):
         raise NotImplementedError
 
 
-class Call(Computation[T_co], frozen=True, eq=False):
+class Call(Computation[Any], frozen=True, eq=False):
     """A function with its arguments."""
 
-    definition: Definition[Any, T_co]
+    definition: Any
+    """The `Definition`; named so, it would be taken for a method by type checkers, because it has a `__get__`."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     @property
     def name(self) -> str:
-        return self.definition.name
+        name: str = self.definition.name
+        return name
 
 
 class Handled(Wrapped[T_co], frozen=True, eq=False):
@@ -133,10 +149,11 @@ class Ensured(Wrapped[T_co], frozen=True, eq=False):
         stopped = frame.strand.sticky
         if stopped is not None and not isinstance(stopped, RunCancel):
             return
-        # What the body made of its cancellation does not matter: the scope that was cancelled is still around this frame.
+        # What the body made of its cancellation does not matter: the scope that was cancelled is still around this
+        # frame.
+        frame.shielded = True  # a run cancel that comes now does not stop it either
         if cancelled or stopped is not None or anyio.current_effective_deadline() == -math.inf:
             with anyio.move_on_after(CLEANUP_GRACE, shield=True):
-                frame.shielded = True
                 await hop(self.cleanup)
         else:
             await hop(self.cleanup)
@@ -157,18 +174,20 @@ class Definition(Generic[P, T_co]):
     def __init__(self, body: Callable[P, Any], name: str | None, version: str | None) -> None:
         functools.update_wrapper(self, body)
         self.body = body
-        self.name = name or f"{body.__module__}:{body.__qualname__}"
+        self.name: str = name or f"{body.__module__}:{body.__qualname__}"
         self.version = version
-        self.is_generator = inspect.isasyncgenfunction(body)
+        self.is_generator: bool = inspect.isasyncgenfunction(body)
         if not self.is_generator and not inspect.iscoroutinefunction(body):
             way_out = f"write `async def {body.__name__}(...)` and yield or await effects in it"
             raise DeclarationError(self.name, "a computation is an async function", way_out)
         self._hints: dict[str, Any] | None = None
+        self._parameters: dict[str, Declared[Any]] = {}
         self._result: Declared[Any] | None = None
-        try:
+        with suppress(NameError):  # a name that is defined further down: compiled at the first use
             self.result  # noqa: B018 - compiled here, where it is declared
-        except NameError:
-            pass  # a name that is defined further down: compiled at the first use
+
+    def __repr__(self) -> str:
+        return f"<computation {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Computation[T_co]:
         return Call(self, args, kwargs)
@@ -199,11 +218,21 @@ class Definition(Generic[P, T_co]):
     def _result_type(self) -> Any:
         annotation = self.hints.get("return", Any)
         if not self.is_generator:
+            if get_origin(annotation) is AsyncGenerator:
+                way_out = "a body without any yield returns natively: annotate it `-> T` instead of `-> Effectful[T]`"
+                raise DeclarationError(self.name, "the body is annotated as a generator, but yields nothing", way_out)
             return annotation
         for part in get_args(next(iter(get_args(annotation)), Any)):
-            if get_origin(part) is Return:
+            origin: Any = get_origin(part)
+            if origin is Return:
                 return get_args(part)[0]
         return Any if annotation is Any else None
+
+    def parameter(self, name: str) -> Declared[Any]:
+        """The declared type of a parameter; compiled when the computation is first the root of a logged run."""
+        if name not in self._parameters:
+            self._parameters[name] = Declared(self.hints.get(name, Any), f"argument {name!r} of {self.name}")
+        return self._parameters[name]
 
     def from_json(self, arguments: bytes | msgspec.Raw) -> Computation[T_co]:
         """The call with the arguments that a log holds: ``approval.from_json(log.header.arguments)``.
@@ -218,9 +247,9 @@ class Definition(Generic[P, T_co]):
         except Misfit as error:
             problem = f"its arguments cannot be read from {bytes(arguments)[:200]!r} ({error})"
             raise DeclarationError(self.name, problem, "give new parameters a default and keep the old ones") from None
-        return self(**msgspec.structs.asdict(values))  # type: ignore[call-arg]
+        return Call(self, (), msgspec.structs.asdict(values))
 
-    def arguments(self, call: Call[Any]) -> dict[str, Any]:
+    def arguments(self, call: Call) -> dict[str, Any]:
         """The call's arguments by name, defaults included."""
         bound = inspect.signature(self.body).bind(*call.args, **call.kwargs)
         bound.apply_defaults()
@@ -238,10 +267,11 @@ def computation(*, name: str | None = None, version: str | None = None) -> _Deco
 def computation(body: Any = None, /, *, name: str | None = None, version: str | None = None) -> Any:
     """Make a computation of an async function.
 
-    The body is an async generator annotated ``Effectful[T]``, which yields effects and ends with ``yield Return(value)``; or,
-    where it only awaits, a plain coroutine function with a native ``return``.
+    The body is an async generator annotated ``Effectful[T]``, which yields effects and ends with ``yield
+    Return(value)``; or, where it only awaits, a plain coroutine function with a native ``return``.
 
     Args:
+        body: The function.
         name: The stable name in logs; give one before you move or rename the function.
         version: Free text that logs hold.
 
@@ -249,13 +279,17 @@ def computation(body: Any = None, /, *, name: str | None = None, version: str | 
         DeclarationError: It is no async function, or its result type cannot be read back from a log.
     """
     if body is None:
-        return lambda function: Definition(function, name, version)
+        return functools.partial(_define, name=name, version=version)
+    return _define(body, name, version)
+
+
+def _define(body: Callable[..., Any], name: str | None, version: str | None) -> Definition[..., Any]:
     return Definition(body, name, version)
 
 
 if TYPE_CHECKING:
 
-    class _Decorator:
+    class _Decorator(Protocol):
         @overload
         def __call__(
             self, body: Callable[P, AsyncGenerator[Effect[Any] | Computation[Any] | Return[T], Any]], /

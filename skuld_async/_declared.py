@@ -6,11 +6,12 @@ subclass) is refused with its path. Dictionaries keep their order, because a bod
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, get_args, get_origin
 
 import msgspec
-from typing_extensions import TypeForm, TypeVar, get_args, get_origin
+from typing_extensions import TypeForm, TypeVar
 
 from ._errors import DeclarationError
 
@@ -19,21 +20,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Plain: TypeAlias = "dict[str, Plain] | list[Plain] | tuple[Plain, ...] | str | float | bool | None"
+"""What JSON decodes to, and what values are turned into on the way there."""
+
 _EXACT: frozenset[Any] = frozenset({int, str, bool, bytes, type(None)})
 """Types whose instances come back as they are, so that neither decoding nor a comparison is needed."""
 
 
-def _enc_hook(value: Any) -> Any:
+def _enc_hook(value: object) -> Any:
     # Pydantic models are recognised by what they offer, so that pydantic itself is never imported here.
     if hasattr(type(value), "__pydantic_validator__"):
-        return value.model_dump(mode="json")
+        model: Any = value
+        return model.model_dump(mode="json", round_trip=True, by_alias=True)
     message = f"objects of type {type(value).__qualname__} are not supported"
     raise TypeError(message)
 
 
 def _dec_hook(kind: Any, value: Any) -> Any:
     if hasattr(kind, "__pydantic_validator__"):
-        return kind.model_validate(value)
+        return kind.model_validate_json(encode(value))
+    if kind is object:
+        return value
     message = f"objects of type {kind.__qualname__} are not supported"
     raise TypeError(message)
 
@@ -46,8 +53,16 @@ def _schema_hook(kind: Any) -> dict[str, Any]:
 
 
 encode = msgspec.json.Encoder(enc_hook=_enc_hook).encode
-encode_canonical = msgspec.json.Encoder(enc_hook=_enc_hook, order="deterministic").encode
+encode_flat = msgspec.json.Encoder(enc_hook=_enc_hook, order="deterministic").encode
 decode_plain = msgspec.json.Decoder().decode
+
+
+def encode_canonical(value: Any) -> bytes:
+    """The JSON of *value*, keys in order."""
+    try:
+        return encode_flat(value)
+    except TypeError:  # a key that is no text can only be sorted as text
+        return encode_flat(msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_enc_hook))
 
 
 class Misfit(ValueError):
@@ -60,7 +75,7 @@ class Declared(Generic[T]):
     __slots__ = ("_decode", "exact", "nullable", "type")
 
     def __init__(self, kind: Any, place: str) -> None:
-        self.type = kind
+        self.type: Any = kind
         self.exact: Any = kind if kind in _EXACT else None
         _refuse_unreadable(kind, place)
         try:
@@ -69,7 +84,7 @@ class Declared(Generic[T]):
             problem = f"JSON cannot tell the members of {describe(kind)} apart ({error})"
             way_out = "make the members tagged: class Member(Struct, frozen=True, tag=True)"
             raise DeclarationError(place, problem, way_out) from None
-        self.nullable = _accepts_none(self._decode)
+        self.nullable: bool = _accepts_none(self._decode)
 
     def decode(self, data: Any) -> T:
         """Read *data*, JSON bytes; raises `Misfit`."""
@@ -86,7 +101,7 @@ class Declared(Generic[T]):
             return data, value
         back = self.decode(data)
         again = encode(back)
-        if again != data:
+        if again != data and sorted(again) != sorted(data):  # a set may come back in another order
             lost = first_difference(decode_plain(data), decode_plain(again))
             if lost is not None:
                 problem = f"`{lost}` would be lost: {describe(type(value))} holds more than {describe(self.type)} declares"
@@ -99,7 +114,18 @@ class Declared(Generic[T]):
 
 
 def declare(kind: TypeForm[T], place: str) -> Declared[T]:
-    """Compile *kind*, declared at *place*; raises `DeclarationError`."""
+    """Compile *kind*, declared at *place*, once; raises `DeclarationError`."""
+    form: Any = kind
+    try:
+        return _declare(form, place)
+    except TypeError as error:
+        if isinstance(error, DeclarationError):
+            raise
+        return Declared(kind, place)  # a type that cannot be hashed, and so cannot be remembered
+
+
+@functools.lru_cache(maxsize=4096)
+def _declare(kind: Any, place: str) -> Declared[Any]:
     return Declared(kind, place)
 
 
@@ -122,18 +148,18 @@ def refuse_not_a_number(value: Any, data: bytes) -> None:
                 raise Misfit(problem)
 
 
-def _floats(value: Any, path: str) -> Iterator[tuple[str, float]]:
+def _floats(value: Plain, path: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, float):
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _floats(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _floats(item, f"{path}[{index}]")
 
 
-def differences(old: Any, new: Any, path: str = "$") -> Iterator[str]:
+def differences(old: Plain, new: Plain, path: str = "$") -> Iterator[str]:
     """Paths at which two plain JSON values differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
@@ -150,7 +176,7 @@ def differences(old: Any, new: Any, path: str = "$") -> Iterator[str]:
         yield f"{path}: {_short(old)} -> {_short(new)}"
 
 
-def first_difference(old: Any, new: Any) -> str | None:
+def first_difference(old: Plain, new: Plain) -> str | None:
     """The path of the first difference, or None."""
     found = next(differences(old, new), None)
     return None if found is None else found.split(": ", 1)[0]
@@ -176,32 +202,53 @@ def _accepts_none(decode: Any) -> bool:
 
 
 def _refuse_unreadable(kind: Any, place: str) -> None:
-    """Refuse types that msgspec compiles but could never decode."""
-    if not isinstance(kind, type) and get_origin(kind) is None:
+    """Refuse types that msgspec compiles but could never decode, however deep they stand in *kind*."""
+    seen: set[int] = set()
+    for written in (kind, *_arguments(kind)):
+        try:
+            info = msgspec.inspect.type_info(written)
+        except (TypeError, NameError):
+            continue  # no type at all, or not complete yet, or ambiguous: compiling it says so better
+        for part in _classes(info, seen):
+            if isinstance(part, type) and issubclass(part, BaseException):
+                way_out = "errors are raised, not returned: declare them with raises=(...) or return a struct"
+                problem = f"{describe(part)} is an exception, which cannot be read back from a log"
+                raise DeclarationError(place, problem, way_out)
+            if _is_opaque(part):
+                way_out = "use a msgspec struct, a dataclass, an attrs or a pydantic class"
+                raise DeclarationError(place, f"{describe(part)} cannot be read back from JSON", way_out)
+
+
+def _arguments(kind: Any) -> Iterator[Any]:
+    """What stands in the brackets of a type, and in the brackets in them."""
+    for argument in get_args(kind):
+        if isinstance(argument, type) or get_origin(argument) is not None:
+            yield argument
+            yield from _arguments(argument)
+
+
+_TUPLE: type[Any] = tuple
+"""Named, because a type checker would take what is in it for unknown."""
+
+
+def _classes(info: msgspec.inspect.Type, seen: set[int]) -> Iterator[Any]:
+    """The classes in a type, those of its fields and theirs included."""
+    if id(info) in seen:
         return
-    for part in _parts(kind):
-        if isinstance(part, type) and issubclass(part, BaseException):
-            way_out = "errors are raised, not returned: declare them with raises=(...) or return a struct"
-            raise DeclarationError(place, f"{describe(part)} is an exception, which cannot be read back from a log", way_out)
-        if isinstance(part, type) and part is not object and _is_opaque(part):
-            way_out = "use a msgspec struct, a dataclass, an attrs or a pydantic class"
-            raise DeclarationError(place, f"{describe(part)} cannot be read back from JSON", way_out)
+    seen.add(id(info))
+    cls: Any = getattr(info, "cls", None)
+    if cls is not None:
+        yield cls
+    for name in info.__struct_fields__:
+        held: Any = getattr(info, name)
+        members: tuple[Any, ...] = held if isinstance(held, _TUPLE) else (held,)
+        for one in members:
+            part: Any = one.type if isinstance(one, msgspec.inspect.Field) else one
+            if isinstance(part, msgspec.inspect.Type):
+                yield from _classes(part, seen)
 
 
-def _parts(kind: Any) -> Iterator[Any]:
-    arguments = get_args(kind)
-    if not arguments:
-        yield kind
-    for argument in arguments:
-        yield from _parts(argument)
-
-
-def _is_opaque(kind: type) -> bool:
-    if hasattr(kind, "__pydantic_validator__"):
+def _is_opaque(kind: Any) -> bool:
+    if kind is object or hasattr(kind, "__pydantic_validator__"):
         return False
-    try:
-        msgspec.json.Decoder(kind)
-    except (TypeError, NameError):
-        return False  # ambiguous or not complete yet: the whole type says so better
-    info = msgspec.inspect.type_info(kind)
-    return isinstance(info, msgspec.inspect.CustomType)
+    return isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)

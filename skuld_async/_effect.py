@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, get_args, get_origin
 
 import msgspec
-from typing_extensions import Self, TypeVar, get_args, get_origin
+from typing_extensions import TypeVar
 
 from ._context import current_strand
 from ._declared import Declared
-from ._misuse import OutsideStrandError
 from ._handler import FunctionHandler, Handler
+from ._misuse import OutsideStrandError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -55,10 +55,12 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
     __raises__: ClassVar[tuple[type[Exception], ...]] = ()
     __opaque__: ClassVar[bool] = False
     """Its fields are code, not data: the entry holds only its value."""
-    __answer_form__: ClassVar[Any] = T_co
+    __answer_form__: ClassVar[Any] = T_co  # type: ignore[misc]
     __answer__: ClassVar[Declared[Any]] = Declared(Any, "Effect")
     __perform__: ClassVar[Any] = None
     """The effect's own handler, called as ``perform(effect, frame)`` where no other is in scope."""
+    __codec__: ClassVar[Any] = None
+    """The log's way to write and read this class, kept here once it was needed."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -85,9 +87,13 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
         return FunctionHandler(cls, function, label_of(cls))
 
     @classmethod
-    def always(cls, answer: T_co, /) -> Handler:  # type: ignore[misc]
+    def always(cls, answer: T_co, /) -> Handler:  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
         """A handler that gives the same *answer* each time, for tests."""
-        return FunctionHandler(cls, lambda _: answer, label_of(cls))
+
+        def same(_effect: object) -> T_co:
+            return answer
+
+        return FunctionHandler(cls, same, label_of(cls))
 
 
 class Return(msgspec.Struct, Generic[T_co], frozen=True):
@@ -171,12 +177,16 @@ def label_of(kind: type) -> str:
 def _answer_form(cls: type[Effect[Any]]) -> Any:
     """The answer's type as the class declares it: ``Effect[int]`` gives int, through generic bases too."""
     for base in cls.__dict__.get("__orig_bases__", ()):
-        origin = get_origin(base)
-        if isinstance(origin, type) and issubclass(origin, Effect):
+        origin: Any = get_origin(base)
+        if _is_effect(origin):
             form = origin.__answer_form__
-            given = dict(zip(origin.__parameters__, get_args(base), strict=False))  # type: ignore[attr-defined]
+            given = dict(zip(origin.__parameters__, get_args(base), strict=False))
             if isinstance(form, TypeVar_):
                 return given.get(form, form)
             inner = getattr(form, "__parameters__", ())
             return form[tuple(given.get(name, name) for name in inner)] if inner else form
     return cls.__answer_form__
+
+
+def _is_effect(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Effect)

@@ -22,6 +22,7 @@
     │       ├── OutsideStrandError (RuntimeError)
     │       ├── DeadlineAcrossYieldError
     │       ├── TransientScopeError
+    │       ├── UnawaitedAnswerError
     │       └── EndlessUnwindError
     ├── LogDecodeError (ValueError)        these bytes are not a log
     ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
@@ -81,7 +82,7 @@ class UnhandledEffectError(DeploymentError):
     def __init__(self, effect: str, installed: Sequence[str], line: str, hint: str = "") -> None:
         super().__init__(effect, tuple(installed), line, hint)
         self.effect = effect
-        self.installed = tuple(installed)
+        self.installed: tuple[str, ...] = tuple(installed)
         self.line = line
         self.hint = hint
 
@@ -128,10 +129,10 @@ class DivergenceError(DeploymentError):
         self.entry = entry
         self.expected = expected
         self.received = received
-        self.differences = tuple(differences)
-        self.matched = tuple(matched)
+        self.differences: tuple[str, ...] = tuple(differences)
+        self.matched: tuple[str, ...] = tuple(matched)
         self.cause = cause
-        self.way_out = way_out or (
+        self.way_out: str = way_out or (
             "run the code that wrote this log, or accept the change with resume(comp, log, ..., allow_divergence=True)"
         )
 
@@ -164,7 +165,8 @@ class UnencodableError(DeploymentError, ValueError):
         at = f" at {self.line}" if self.line else ""
         return (
             f"{self.place}{at} cannot be logged: {self.problem}.\n\n"
-            "  use msgspec structs, dataclasses, attrs or pydantic classes of plain values, and the declared type itself"
+            "  use msgspec structs, dataclasses, attrs or pydantic classes of plain values, "
+            "and the declared type itself"
         )
 
 
@@ -215,7 +217,8 @@ class NotWaitingError(AnswerError):
 
     def __str__(self) -> str:
         return (
-            f"run {self.run} waits for no answer (it is {self.status}). Leave the answer out: resume(comp, log, *handlers)"
+            f"run {self.run} waits for no answer (it is {self.status}). "
+            "Leave the answer out: resume(comp, log, *handlers)"
         )
 
 

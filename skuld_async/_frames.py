@@ -1,14 +1,14 @@
 """Frames: one running computation, or one handler at work, on the pump's own stack.
 
-This file alone touches ``asend``, ``athrow``, ``send`` and ``throw``. The pump calls what `steps` and `bound` give: ``resume`` and
-``inject`` step the body of an async generator; ``advance`` and ``fail`` step whatever the stack holds.
+This file alone touches ``asend``, ``athrow``, ``send`` and ``throw``. The pump calls what `steps` and `bound` give:
+``resume`` and ``inject`` step the body of an async generator; ``advance`` and ``fail`` step whatever the stack holds.
 """
 
 from __future__ import annotations
 
 import enum
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -16,7 +16,9 @@ from ._computation import Call
 from ._effect import Request
 
 if TYPE_CHECKING:
-    from ._computation import Computation
+    from types import TracebackType
+
+    from ._computation import Computation, Wrapped
     from ._effect import Effect
     from ._pump import Strand
     from ._scopes import Route, Table
@@ -145,8 +147,9 @@ def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> 
             )  # fmt: skip
         return bind(Frame(strand, parent.table, place, activation, computation, parent.shielded, body), body)
     frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, internal=True)
-    frame.transparent = computation.transparent  # type: ignore[attr-defined]
-    frame.body = computation.enter(frame)  # type: ignore[attr-defined]
+    own = cast("Wrapped[Any]", computation)
+    frame.transparent = own.transparent
+    frame.body = own.enter(frame)
     return bind(frame, frame.body)
 
 
@@ -162,8 +165,8 @@ _set_hooks = sys.set_asyncgen_hooks
 def first_step(frame: Frame) -> Any:
     """The step that starts an async generator.
 
-    The event loop's hooks stay out: the pump brings each generator to its end itself, and asyncio's bookkeeping costs more
-    than the whole call. They are restored before any line of the body runs.
+    The event loop's hooks stay out: the pump brings each generator to its end itself, and asyncio's bookkeeping costs
+    more than the whole call. They are restored before any line of the body runs.
     """
     _set_hooks(None, None)
     step = frame.resume(None)
@@ -190,9 +193,24 @@ def is_ours(filename: str) -> bool:
     return filename.startswith(_PACKAGE)
 
 
+_NEW_LINES = 32
+"""Lines that a traceback gains in one body, at most; what follows was stripped as the error passed the frame below."""
+
+
 def strip(error: BaseException) -> BaseException:
-    """Drop the library's own frames from the head of the traceback, so that it shows the user's lines."""
-    traceback = error.__traceback__
+    """Drop the library's own frames from the traceback, so that it shows the user's lines."""
+    traceback = entry = _skip_ours(error.__traceback__)
+    for _ in range(_NEW_LINES):
+        if entry is None:
+            break
+        following = _skip_ours(entry.tb_next)
+        if following is not entry.tb_next:
+            entry.tb_next = following
+        entry = following
+    return error.with_traceback(traceback)
+
+
+def _skip_ours(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None and is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
-    return error.with_traceback(traceback)
+    return traceback

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
-from typing_extensions import TypeVar
+from typing_extensions import TypeForm, TypeVar
+
+from ._declared import Declared, declare
+from ._misuse import UnawaitedAnswerError
+from ._signals import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ._declared import Declared
 
 T = TypeVar("T")
 
 
 class Cell(Generic[T]):
-    """State of one installed handler: belongs to its scope, is stored by marks and given back by a cold resume."""
+    """State of one installed handler: belongs to its scope, is stored by marks and given back by a cold resume.
+
+    Args:
+        name: Its label: what outcomes and marks know it by.
+        kind: Type of the value.
+        value: The first value.
+    """
 
     __slots__ = ("declared", "name", "value")
 
-    def __init__(self, name: str, declared: Declared[T], value: T) -> None:
-        self.name = name
-        self.declared = declared
-        self.value = value
+    def __init__(self, name: str, kind: TypeForm[T], value: T) -> None:
+        self.name: str = name
+        self.declared: Declared[T] = declare(kind, name)
+        self.value: T = value
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -59,7 +71,10 @@ class FunctionHandler(Handler):
         self.label = label
 
     def install(self) -> Installed:
-        return Installed({self.effect: self.function})
+        return Installed({self.effect: self.function if is_async(self.function) else self._call})
+
+    def _call(self, effect: Any) -> Any:
+        return refuse_coroutine(self.function(effect), self.label)
 
 
 class Lifetime(Handler):
@@ -80,10 +95,25 @@ def lifetime(
 
     Args:
         factory: Makes a fresh async context manager, which gives one handler or several.
-        spans_suspension: False for what does not survive a suspension, such as an open transaction: a question asked inside
-            its scope is refused at that line.
+        spans_suspension: False for what does not survive a suspension, such as an open transaction: a question asked
+            inside its scope is refused at that line.
 
     Gotchas:
         A cold suspension leaves the scope too, and the resume enters a fresh one.
     """
     return Lifetime(factory, spans_suspension=spans_suspension)
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling *function* gives an awaitable: settled once, when the scope is built."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def refuse_coroutine(answer: Any, label: str) -> Any:
+    """*answer* of a sync handler; refused where it is a coroutine that nobody would await."""
+    if isinstance(answer, CoroutineType):
+        answer.close()
+        raise Fault(UnawaitedAnswerError(label))
+    return answer

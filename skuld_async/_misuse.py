@@ -19,7 +19,10 @@ class NotAnEffectError(MisuseError, TypeError):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"a computation may yield effects, computations and Return; at {self.line} it yielded {self.received}. {self.hint}"
+        return (
+            f"a computation may yield effects, computations and Return; at {self.line} it yielded {self.received}. "
+            f"{self.hint}"
+        )
 
 
 class RequestAfterReturnError(MisuseError):
@@ -51,7 +54,8 @@ class MissingReturnError(MisuseError):
 
     def __str__(self) -> str:
         return (
-            f"{self.computation} ended without `yield Return(...)`, and its declared result, {self.declared}, excludes None.\n\n"
+            f"{self.computation} ended without `yield Return(...)`, and its declared result, {self.declared}, "
+            "excludes None.\n\n"
             "  end each path with `yield Return(value)`, or declare `Effectful[... | None]`"
         )
 
@@ -67,9 +71,10 @@ class OutsideStrandError(MisuseError, RuntimeError):
     def __str__(self) -> str:
         if self.inside:
             return (
-                f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), where its place "
-                "in the log would depend on timing.\n\n"
-                "  request effects in the computation's own task, one after the other, or concurrently with Parallel.all(...)"
+                f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), "
+                "where its place in the log would depend on timing.\n\n"
+                "  request effects in the computation's own task, one after the other, or concurrently with "
+                "Parallel.all(...)"
             )
         return (
             f"{self.request} is awaited outside a computation.\n\n"
@@ -87,9 +92,23 @@ class DeadlineAcrossYieldError(MisuseError):
 
     def __str__(self) -> str:
         return (
-            f"{self.question} is asked at {self.line} inside a cancel scope with a deadline; the run may wait for days in no "
-            "process at all.\n\n"
+            f"{self.question} is asked at {self.line} inside a cancel scope with a deadline; "
+            "the run may wait for days in no process at all.\n\n"
             "  ask outside the `with move_on_after(...)` or `fail_after(...)` block"
+        )
+
+
+class UnawaitedAnswerError(MisuseError):
+    """A sync handler gave a coroutine, which nobody awaits; it was not run."""
+
+    def __init__(self, effect: str) -> None:
+        super().__init__(effect)
+        self.effect = effect
+
+    def __str__(self) -> str:
+        return (
+            f"the handler of {self.effect} is a sync function that returned a coroutine; it was not run.\n\n"
+            "  make the handler an async function: async def handle(effect): return await client.get(effect.word)"
         )
 
 
@@ -104,8 +123,8 @@ class TransientScopeError(MisuseError):
 
     def __str__(self) -> str:
         return (
-            f"{self.question} is asked at {self.line} inside the scope of {self.handler}, which does not survive a suspension "
-            "(spans_suspension=False).\n\n"
+            f"{self.question} is asked at {self.line} inside the scope of {self.handler}, "
+            "which does not survive a suspension (spans_suspension=False).\n\n"
             "  ask before the scope is entered, or after it was left"
         )
 
@@ -120,6 +139,7 @@ class EndlessUnwindError(MisuseError):
 
     def __str__(self) -> str:
         return (
-            f"{self.computation} goes on requesting effects at {self.line} although it was stopped; it was abandoned there.\n\n"
+            f"{self.computation} goes on requesting effects at {self.line} although it was stopped; "
+            "it was abandoned there.\n\n"
             "  do not catch BaseException in a loop: catch Exception"
         )

@@ -2,12 +2,14 @@
 
 Rules, each kept in this file:
 
-1. The stack is explicit. A computation that is requested, by ``yield`` or by ``await``, pushes a frame; nothing recurses.
-2. Two loops share the work. `pump` steps one async generator and serves what it yields; `drive` steps the top of the stack
-   and serves what is awaited. What is no request belongs to the event loop and is passed up unchanged.
+1. The stack is explicit. A computation that is requested, by ``yield`` or by ``await``, pushes a frame; nothing
+   recurses.
+2. Two loops share the work. `pump` steps one async generator and serves what it yields; `drive` steps the top of the
+   stack and serves what is awaited. What is no request belongs to the event loop and is passed up unchanged.
 3. A request takes its number before it is served, whatever becomes of it.
 4. Whatever a handler raises, cancellation included, is thrown in at the request.
-5. A signal sticks to its strand: once met, each further request raises it again. Only cleanup is served under a run cancel.
+5. A signal sticks to its strand: once met, each further request raises it again. Only cleanup is served under a run
+   cancel.
 6. After `Return` a body is resumed only so that it can end.
 """
 
@@ -15,16 +17,22 @@ from __future__ import annotations
 
 import sys
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ._context import task_lookup
 from ._computation import Call
+from ._context import task_lookup
 from ._declared import describe
 from ._effect import Effect, Return, label_of
-from ._misuse import EndlessUnwindError, MissingReturnError, NotAnEffectError, OutsideStrandError, RequestAfterReturnError
 from ._frames import NOTHING, Frame, Place, bind, first_step, open_frame, strip
+from ._misuse import (
+    EndlessUnwindError,
+    MissingReturnError,
+    NotAnEffectError,
+    OutsideStrandError,
+    RequestAfterReturnError,
+)
 from ._scopes import ALIEN, ASYNC, ASYNC_FRAMED, CALL, CLOSED, RETURN, SYNC, SYNC_FRAMED, Route, Scope
 from ._signals import Fault, RunCancel, Signal
 
@@ -116,17 +124,19 @@ class Strand:
         elif isinstance(error, Exception) and isinstance(item, Effect):
             note = f"in {frame.name}, at {_label(item)} (entry {frame.place.current_id})"
             if note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
+                object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
         frame.place.serving = frame.place.nested = None
         return strip(error)
 
 
 @types.coroutine
-def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:
+def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C901, PLR0912, PLR0915 - each call costs
     """Step the async generator of *frame*, and those that it yields to, to its end; the value is what it returned."""
     stack = strand.stack
     base = frame
-    step = first_step(frame)
+    value: Any
+    error: BaseException | None
+    step: Generator[Any, Any, Any] = first_step(frame)
     while True:
         try:
             item = yield from step
@@ -152,20 +162,20 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:
                     place = frame.place
                     place.count += 1
                     place.serving = route
-                    value = yield from route.function(item)
+                    value = yield from route.function(item)  # pyright: ignore[reportUnknownVariableType]
                     place.serving = place.nested = None
                 elif mode == ASYNC_FRAMED:
                     place = frame.place
                     place.count += 1
                     place.serving = route
-                    value = yield from route.function(item, frame)
+                    value = yield from route.function(item, frame)  # pyright: ignore[reportUnknownVariableType]
                     place.serving = place.nested = None
                 elif mode == RETURN:
                     frame.result = item.value
                     frame.table = frame.table.closed
                     value = None
                 elif mode != CALL:
-                    raise Fault(_misuse(item, mode, frame))
+                    raise Fault(_misuse(item, mode, frame))  # noqa: TRY301 - thrown in below
                 elif type(item) is Call and item.definition.is_generator:
                     frame = stack[-1] = open_frame(strand, item, frame)
                     step = first_step(frame)
@@ -183,13 +193,16 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:
             if error is not None:
                 raise error
             return value
-        frame = stack[-1] = frame.parent
+        # Only the base has no parent.
+        frame = stack[-1] = frame.parent  # type: ignore[assignment]  # pyright: ignore[reportCallIssue, reportArgumentType, reportAssignmentType]
         step = frame.resume(value) if error is None else frame.inject(error)
         error = None
 
 
 @types.coroutine
-def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Generator[Any, Any, Any]:
+def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
+    strand: Strand, computation: Computation[Any], scope: Scope
+) -> Generator[Any, Any, Any]:
     """Run *computation* as the root of *strand* in *scope*; the value is its result."""
     stack = strand.stack
     root = Frame(strand, scope.table, Place(f"{strand.path}/"), 0, computation, transparent=True)
@@ -235,6 +248,8 @@ def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Genera
                 frame = frame.handler_view(place.serving)
                 place, route = frame.place, frame.table[type(item)]
                 mode = route.mode
+                if mode in (SYNC, SYNC_FRAMED):
+                    route, mode = _within(strand, route), SYNC_FRAMED
             try:
                 if strand.sticky is not None:
                     strand.check(frame, item)
@@ -244,7 +259,7 @@ def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Genera
                 elif mode == CALL:
                     push(strand, item, frame)
                 elif mode == CLOSED:
-                    raise Fault(_misuse(item, mode, frame))
+                    raise Fault(_misuse(item, mode, frame))  # noqa: TRY301 - thrown in below
                 else:
                     place.count += 1
                     if mode == SYNC_FRAMED:
@@ -253,6 +268,12 @@ def drive(strand: Strand, computation: Computation[Any], scope: Scope) -> Genera
                         push_handler(strand, route, item, frame)
             except BaseException as raised:
                 error = strand.thrown(raised, frame, item)
+                if frame.refusals > _REFUSALS:
+                    abandoned = stack.pop()
+                    if abandoned.serves is not None:
+                        error = strand.thrown(error, abandoned, abandoned.serves)
+                    elif not stack:
+                        raise error from None
     finally:
         strand.running = False  # a task that the body left behind requests nothing more
         del error
@@ -275,8 +296,21 @@ def push_handler(strand: Strand, route: Route, effect: Effect[Any], asker: Frame
     strand.stack.append(bind(frame, answer))
 
 
+def _within(strand: Strand, route: Route) -> Route:
+    """*route*, of a sync handler whose call is requested by another handler: `current_call` sees the inner request."""
+
+    def call(effect: Effect[Any], frame: Frame) -> Any:
+        strand.stack.append(frame)
+        try:
+            return route.function(effect, frame) if route.is_framed else route.function(effect)
+        finally:
+            strand.stack.pop()
+
+    return Route(SYNC_FRAMED, call, route.scope)
+
+
 def _ended_without(frame: Frame) -> tuple[None, Fault | None]:
-    declared = frame.computation.definition.result
+    declared = cast("Call", frame.computation).definition.result
     if declared.nullable or frame.strand.sticky is not None:
         return None, None
     fault = Fault(MissingReturnError(frame.name, describe(declared.type)))
@@ -298,5 +332,5 @@ def _misuse(item: Any, mode: int, frame: Frame) -> NotAnEffectError | RequestAft
 
 def _label(item: Any) -> str:
     if isinstance(item, Effect):
-        return label_of(type(item))
+        return label_of(type(item))  # pyright: ignore[reportUnknownArgumentType] - of whatever answer
     return "Return" if isinstance(item, Return) else str(item.name)

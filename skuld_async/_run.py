@@ -9,8 +9,8 @@ from typing_extensions import TypeVar
 
 from ._chain import Chain
 from ._context import current_strand
-from ._misuse import OutsideStrandError
 from ._frames import strip
+from ._misuse import OutsideStrandError
 from ._pump import CurrentCall, Strand, drive
 from ._scopes import open_scope
 from ._signals import Fault
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._computation import Computation
-    from ._errors import DeploymentError
     from ._effect import Interceptor, Observation
+    from ._errors import DeploymentError
     from ._handler import Handler
 
 T = TypeVar("T")
@@ -50,8 +50,8 @@ async def run(
         DeploymentError: No handler, or a misuse; whatever the body itself raises comes out as it is.
 
     Gotchas:
-        Nothing is encoded, so a value that a log would refuse passes here. Test with `start`, or with `testing.always_cold`,
-        what will run under a log.
+        Nothing is encoded, so a value that a log would refuse passes here. Test with `start`, or with
+        `testing.always_cold`, what will run under a log.
     """
     chain = Chain(intercept, observe)
     strand = Strand(new_id(), new_id() if seed is None else seed)
@@ -67,7 +67,7 @@ async def run(
             current_strand.reset(token)
         if isinstance(strand.sticky, Fault):
             raise fault_of(strand.sticky)
-        return value
+        return value  # pyright: ignore[reportPossiblyUnboundVariable, reportReturnType] - it is bound unless a Fault stopped the strand
 
 
 def fault_of(signal: Fault) -> DeploymentError:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ._effect import Effect, Return
-from ._handler import Lifetime
+from ._handler import Handler, Lifetime, is_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
-    from ._handler import Cell, Handler
+    from ._handler import Cell
 
 # How the pump serves what was requested; integers, because it compares them at each request.
 SYNC, ASYNC, SYNC_FRAMED, ASYNC_FRAMED, CALL, RETURN, ALIEN, CLOSED = range(8)
 
 
 class Route(msgspec.Struct, frozen=True, eq=False):
-    """Where requests of one class go: a function of the effect (of effect and frame where framed) and how to call it."""
+    """Where requests of one class go: a function of the effect (where framed, of its frame too) and how to call it."""
 
     mode: int
     function: Callable[..., Any] = lambda *_: None
     scope: Scope | None = None
     """Where the handler was installed: what its own requests see."""
+    below: Route | None = None
+    """The handler's own route, where interceptors stand around it: what a replay performs again."""
 
     @property
     def is_async(self) -> bool:
@@ -52,10 +52,10 @@ class Table(dict[type, Route]):
         self.closed: Table = self if isinstance(self, _Closed) else _Closed(scope, bind)
         """The routes of a body here that has returned."""
 
-    def __missing__(self, kind: type) -> Route:
+    def __missing__(self, kind: type[Any]) -> Route:
         # _computation imports this file, so computations are recognised by their mark.
         if issubclass(kind, Effect):
-            route = self.bind(kind, self.scope)
+            route = self.bind(kind, self.scope)  # pyright: ignore[reportUnknownArgumentType] - of whatever answer
         elif getattr(kind, "__is_computation__", False):
             route = _CALL
         else:
@@ -69,7 +69,7 @@ class _Closed(Table):
 
     __slots__ = ()
 
-    def __missing__(self, kind: type) -> Route:
+    def __missing__(self, kind: type[Any]) -> Route:
         route = super().__missing__(kind)
         self[kind] = route = _ALIEN if route is _ALIEN else Route(CLOSED)
         return route
@@ -96,7 +96,7 @@ class Scope:
             if not handler.spans_suspension:
                 self.transient = handler.label
             made = await stack.enter_async_context(handler.factory())
-            for inner in made if isinstance(made, (list, tuple)) else (made,):
+            for inner in (made,) if isinstance(made, Handler) else made:
                 await self.install(inner, stack)
             return
         installed = handler.install()
@@ -142,10 +142,3 @@ async def open_scope(
         for handler in handlers:
             await scope.install(handler, stack)
         yield scope
-
-
-def is_async(function: Any) -> bool:
-    """Whether calling *function* gives an awaitable: settled once, when the scope is built."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

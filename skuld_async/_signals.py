@@ -1,7 +1,8 @@
 """Control signals: what stops a strand, whatever its body catches.
 
-They are BaseExceptions and sticky: the first one that a strand meets is raised again at each further request, and the pump
-decides the outcome by it. No ``except Exception`` and no ``except BaseException`` turns a divergence into a charge.
+They are BaseExceptions and sticky: the first one that a strand meets is raised again at each further request, and the
+pump decides the outcome by it. No ``except Exception`` and no ``except BaseException`` turns a divergence into a
+charge.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import skuld_async
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "skuld_async"
 
@@ -22,17 +24,22 @@ def public_names(tree: ast.Module) -> list[str]:
 
 
 def test_public_names_are_those_re_exported_and_sorted() -> None:
-    """`__all__` is sorted, and names exactly what `__init__` imports as `X as X`."""
+    """`__all__` is sorted, and names exactly what type checkers see as `X as X`, each at the home it is taken from."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    imported = [
-        alias
-        for statement in tree.body
-        if isinstance(statement, ast.ImportFrom) and statement.module != "__future__"
+    block = next(statement for statement in tree.body if isinstance(statement, ast.If))
+    seen = {
+        alias.name: f".{statement.module}"
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
-    ]
+        if alias.name == alias.asname
+    }
 
-    assert [alias.name for alias in imported if alias.name != alias.asname] == []
-    assert public_names(tree) == sorted(alias.name for alias in imported)
+    assert public_names(tree) == sorted(seen)
+    assert skuld_async.__all__ == sorted(seen)
+    assert seen == skuld_async._HOMES  # pyright: ignore[reportPrivateUsage]
+    assert [name for name in skuld_async.__all__ if not hasattr(skuld_async, name)] == []
+    assert dir(skuld_async) == skuld_async.__all__
 
 
 def test_no_file_of_the_package_is_over_400_lines() -> None:

@@ -29,10 +29,13 @@ class Bracket(Wrapped[T_co], frozen=True, eq=False):
 
     @property
     def name(self) -> str:
+        """What messages call it."""
         return "bracket"
 
-    async def enter(self, _frame: Frame) -> T_co:
-        # A frame of the library's own is not refused under a run cancel, so nothing comes between acquiring and releasing.
+    async def enter(self, frame: Frame) -> T_co:
+        """Acquire, use, release."""
+        # Shielded: a run cancel that comes now takes effect in the use, so that what is being acquired is released.
+        frame.shielded = True
         resource = await hop(self.acquire)
         release = self.release(resource)
         try:
@@ -40,6 +43,7 @@ class Bracket(Wrapped[T_co], frozen=True, eq=False):
         except Exception:
             await hop(release)
             raise
+        frame.shielded = False
         value: T_co = await hop(use.ensure(release))
         return value
 

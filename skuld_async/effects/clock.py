@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from skuld_async._effect import Effect, Kind
@@ -15,8 +15,8 @@ class Now(Effect[datetime], frozen=True):
     __sig__ = "Clock.now"
     __label__ = "Clock.now"
 
-    def __perform__(self, _frame: Any) -> datetime:
-        return datetime.now(timezone.utc)
+    def __perform__(self, _frame: Any) -> datetime:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
+        return datetime.now(UTC)
 
 
 class Clock:

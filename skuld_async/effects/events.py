@@ -38,7 +38,7 @@ class EventAccumulator(Generic[T]):
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:
         self.name = name
-        self.label = f"EventAccumulator[{name}]"
+        self.label: str = f"EventAccumulator[{name}]"
         declare(kind, self.label)
         self.declared: Declared[list[T]] = Declared(list[kind], self.label)  # type: ignore[valid-type]
         self._emit = define_effect(EventEffect, f"{self.label}.emit", [("event", kind)], answer=None)
@@ -60,7 +60,7 @@ class _EventHandler(Handler):
         self._emit = emit
 
     def install(self) -> Installed:
-        cell: Cell[list[Any]] = Cell(self.label, self._declared, [])
+        cell: Cell[list[Any]] = Cell(self.label, self._declared.type, [])
 
         def emit(effect: Any) -> None:
             cell.value.append(effect.event)

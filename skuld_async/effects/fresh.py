@@ -15,7 +15,7 @@ class FreshUUID(Effect[UUID], frozen=True):
     __sig__ = "Fresh.uuid"
     __label__ = "Fresh.uuid"
 
-    def __perform__(self, frame: Any) -> UUID:
+    def __perform__(self, frame: Any) -> UUID:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
         import hashlib  # noqa: PLC0415 - not needed to import the library
 
         name = f"{frame.strand.seed}/{frame.place.current_id}".encode()

@@ -10,8 +10,8 @@ from typing_extensions import TypeForm, TypeVar
 from skuld_async._declared import Declared
 from skuld_async._effect import Effect, Kind
 from skuld_async._errors import DeclarationError
-from skuld_async._misuse import MisuseError
 from skuld_async._frames import Frame, Loop, Place
+from skuld_async._misuse import MisuseError
 from skuld_async._signals import Fault
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Mark(Effect[T_co], frozen=True):
     declared: Declared[T_co]
     carry: T_co
 
-    def __perform__(self, frame: Frame) -> T_co:
+    def __perform__(self, frame: Frame) -> T_co:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
         enter_iteration(frame, next_iteration(frame, self.loop))
         return self.carry
 
@@ -41,8 +41,8 @@ def mark_loop(loop: str, kind: TypeForm[T], *, carry: T, key: str | None = None)
 def mark_loop(loop: str, kind: Any = None, *, carry: Any = None, key: str | None = None) -> Any:
     """Mark the start of an iteration: what earlier iterations logged is pruned.
 
-    Handler state and *carry* are kept. The answer is the carry: on a cold resume the first arrival gives back the carry of
-    the iteration that was running, so what the body needs from one iteration to the next goes into it.
+    Handler state and *carry* are kept. The answer is the carry: on a cold resume the first arrival gives back the carry
+    of the iteration that was running, so what the body needs from one iteration to the next goes into it.
 
     Args:
         loop: Name of the loop, unique in its computation.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Concatenate, Generic, Protocol, get_type_hints, overload
 
 import msgspec
@@ -12,8 +13,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from skuld_async._effect import Effect, define_effect
 from skuld_async._errors import DeclarationError
-from skuld_async._handler import Handler, Installed
-from skuld_async._scopes import is_async
+from skuld_async._handler import Handler, Installed, is_async, refuse_coroutine
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,9 +30,9 @@ class _Callable(Generic[P, T]):
     def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.raises = tuple(raises)
+        self.raises: tuple[type[Exception], ...] = tuple(raises)
         self.sig = sig
-        self.label = function.__qualname__.rpartition("<locals>.")[2]
+        self.label: str = function.__qualname__.rpartition("<locals>.")[2]
         self.parameters: list[inspect.Parameter] = []
         self._effect: type[Any] | None = None
 
@@ -43,10 +43,8 @@ class _Callable(Generic[P, T]):
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 problem = f"the parameter *{parameter.name} has no fixed shape for the log"
                 raise DeclarationError(self.label, problem, f"take a list: {parameter.name}: list[...]")
-        try:
+        with suppress(NameError):  # an annotation that is defined further down: compiled at the first call
             self._make_effect()
-        except NameError:
-            pass  # an annotation that is defined further down: compiled at the first call
 
     def _make_effect(self) -> type[Any]:
         hints = get_type_hints(self.function)
@@ -102,13 +100,13 @@ class _Callable(Generic[P, T]):
                 *[getattr(effect, name) for name in names], **{name: getattr(effect, name) for name in keywords}
             )
 
-        if not is_async(function):
-            return call
+        def call_sync(effect: Any) -> Any:
+            return refuse_coroutine(call(effect), self.label)
 
         async def call_async(effect: Any) -> Any:
             return await call(effect)
 
-        return call_async
+        return call_async if is_async(function) else call_sync
 
     def _refuse_misfit(self, function: Any, names: Sequence[str], keywords: Sequence[str]) -> None:
         if not callable(function):
@@ -122,16 +120,23 @@ class _Callable(Generic[P, T]):
         except TypeError as error:
             problem = f"{getattr(function, '__qualname__', function)}{signature} does not take its arguments ({error})"
             raise DeclarationError(self.label, problem, f"write {self._shape()}") from None
+        taken = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY][: len(names)]
+        if taken != names and sorted(taken) == sorted(names):
+            problem = f"{getattr(function, '__qualname__', function)}{signature} takes its arguments in another order"
+            raise DeclarationError(self.label, problem, f"write {self._shape()}")
 
     def _shape(self) -> str:
-        return f"async def {self.label.rpartition('.')[2]}({', '.join(map(str, self.parameters))})"
+        return f"async def {self.label.rpartition('.')[2]}{inspect.Signature(self.parameters)}"
+
+
+_MUTABLE: tuple[type[Any], ...] = (list, dict, set, bytearray)
 
 
 def _field(parameter: inspect.Parameter, kind: Any) -> Any:
     if parameter.default is parameter.empty:
         return (parameter.name, kind)
-    default = parameter.default
-    if isinstance(default, (list, dict, set, bytearray)):
+    default: Any = parameter.default
+    if isinstance(default, _MUTABLE):
         return (parameter.name, kind, msgspec.field(default_factory=lambda: type(default)(default)))
     return (parameter.name, kind, default)
 
@@ -139,9 +144,9 @@ def _field(parameter: inspect.Parameter, kind: Any) -> Any:
 class Operation(_Callable[P, T]):
     """One operation of a contract; calling it on the contract's class gives an effect."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.label = f"{owner.__qualname__.rpartition('<locals>.')[2]}.{name}"
-        self._declare(list(inspect.signature(self.function).parameters.values())[1:], owner.__module__)
+    def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
+        super().__init__(function, raises, sig)
+        self._declare(list(inspect.signature(function).parameters.values())[1:], function.__module__)
 
 
 class PortFunction(_Callable[P, T]):
@@ -164,6 +169,7 @@ class PortHandler(Handler):
         self._routes = routes
 
     def install(self) -> Installed:
+        """Make the routes for one scope."""
         return Installed(self._routes)
 
 
@@ -193,8 +199,8 @@ class Port(Protocol):
             method = getattr(implementation, name, None)
             if method is None:
                 problem = f"{type(implementation).__qualname__} has no method {name}"
-                raise DeclarationError(one.label, problem, f"write {one._shape()}")  # noqa: SLF001 - same module
-            routes[one.effect] = one._caller(method)  # noqa: SLF001
+                raise DeclarationError(one.label, problem, f"write {one._shape()}")  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            routes[one.effect] = one._caller(method)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         return PortHandler(cls.__qualname__.rpartition("<locals>.")[2], routes)
 
     @classmethod
@@ -229,7 +235,11 @@ def operation(function: Any = None, /, *, raises: Sequence[type[Exception]] = ()
         sig: The stable name in logs, by default ``module:Contract.method``.
     """
     if function is None:
-        return lambda method: Operation(method, raises, sig)
+        return functools.partial(_operation, raises=raises, sig=sig)
+    return _operation(function, raises, sig)
+
+
+def _operation(function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> Operation[..., Any]:
     return Operation(function, raises, sig)
 
 
@@ -246,5 +256,9 @@ def port(function: Any = None, /, *, raises: Sequence[type[Exception]] = (), sig
         sig: The stable name in logs, by default ``module:function``.
     """
     if function is None:
-        return lambda one: PortFunction(one, raises, sig)
+        return functools.partial(_port, raises=raises, sig=sig)
+    return _port(function, raises, sig)
+
+
+def _port(function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> PortFunction[..., Any]:
     return PortFunction(function, raises, sig)

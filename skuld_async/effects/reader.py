@@ -48,7 +48,7 @@ class Reader(Generic[T]):
 
     def __init__(self, name: str, kind: TypeForm[T], *, logged: bool = True) -> None:
         self.name = name
-        self.label = f"Reader[{name}]"
+        self.label: str = f"Reader[{name}]"
         family = ReaderEffect if logged else UnloggedReaderEffect
         self._ask = define_effect(family, f"{self.label}.ask", answer=kind if logged else Any)
         self._ask_effect: Effect[T] = self._ask()
@@ -59,7 +59,11 @@ class Reader(Generic[T]):
 
     def handler(self, value: T) -> Handler:
         """A scope in which the key reads *value*."""
-        handler: Handler = self._ask.handled_by(lambda _: value)
+
+        def answer(_effect: object) -> T:
+            return value
+
+        handler: Handler = self._ask.handled_by(answer)
         handler.label = self.label
         return handler
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
-from skuld_async._declared import declare
+from skuld_async._declared import Declared, Misfit, declare, describe
 from skuld_async._effect import Effect, Kind, define_effect
+from skuld_async._errors import DeclarationError
 from skuld_async._handler import Cell, Handler, Installed
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class State(Generic[T]):
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:
         self.name = name
-        self.label = f"State[{name}]"
-        self.declared = declare(kind, self.label)
+        self.label: str = f"State[{name}]"
+        self.declared: Declared[T] = declare(kind, self.label)
         make = define_effect
         self._get = make(StateEffect, f"{self.label}.get", answer=kind)
         self._put = make(StateEffect, f"{self.label}.put", [("value", kind)], answer=None)
@@ -67,18 +68,22 @@ class State(Generic[T]):
 
     def handler(self, initial: T) -> Handler:
         """A scope for the cell, with its first value; each run starts from its own copy."""
-        return _StateHandler(self, initial)
+        return _StateHandler(self.label, self.declared, (self._get, self._put, self._modify), initial)
 
 
 class _StateHandler(Handler):
-    def __init__(self, key: State[T], initial: T) -> None:
-        self.label = key.label
-        self._key = key
-        self._initial, _ = key.declared.admit(initial)
+    def __init__(self, label: str, declared: Declared[Any], effects: tuple[Any, Any, Any], initial: Any) -> None:
+        self.label = label
+        self._declared = declared
+        self._effects = effects
+        try:
+            self._initial, _ = declared.admit(initial)
+        except Misfit as error:
+            problem = f"its first value does not fit the declared type ({error})"
+            raise DeclarationError(label, problem, f"give a value of the type {describe(declared.type)}") from None
 
     def install(self) -> Installed:
-        key = self._key
-        cell: Cell[Any] = Cell(key.label, key.declared, key.declared.decode(self._initial))
+        cell: Cell[Any] = Cell(self.label, self._declared.type, self._declared.decode(self._initial))
 
         def get(_effect: Any) -> Any:
             return cell.value
@@ -90,4 +95,4 @@ class _StateHandler(Handler):
             cell.value = effect.change(cell.value)
             return cell.value
 
-        return Installed({key._get: get, key._put: put, key._modify: modify}, [cell])  # noqa: SLF001 - its own key
+        return Installed(dict(zip(self._effects, (get, put, modify), strict=True)), [cell])

@@ -16,5 +16,5 @@ class Throw(Effect[Never], frozen=True):
     __answer_form__: ClassVar[Any] = Any
     error: Exception
 
-    def __perform__(self, _frame: Any) -> Never:
+    def __perform__(self, _frame: Any) -> Never:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
         raise self.error

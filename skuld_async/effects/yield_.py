@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from skuld_async._effect import Effect, Kind
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -12,11 +12,13 @@ from skuld_async._declared import (
     Misfit,
     decode_plain,
     encode_canonical,
+    encode_flat,
     encode_value,
     first_difference,
     refuse_not_a_number,
 )
 from skuld_async._effect import Kind, label_of
+from skuld_async._errors import DeclarationError
 
 from .entry import NO_DATA, NULL
 
@@ -32,7 +34,7 @@ class Codec:
 
     __slots__ = ("_fields", "answer", "constant", "exact", "kind", "label", "names", "opaque", "raises", "sig")
 
-    encode = staticmethod(encode_canonical)
+    encode = staticmethod(encode_flat)
     encode_exact = staticmethod(encode_exact)
 
     def __init__(self, kind: type[Effect[Any]]) -> None:
@@ -57,7 +59,10 @@ class Codec:
     def fields(self) -> Declared[Any]:
         """The effect class itself, as a declared type."""
         if self._fields is None:
-            self._fields = Declared(self.kind, self.label)
+            try:
+                self._fields = Declared(self.kind, self.label)
+            except DeclarationError as error:
+                raise Misfit(error.problem) from None
         return self._fields
 
     def data(self, effect: Effect[Any]) -> Raw:
@@ -112,5 +117,5 @@ def codec_of(kind: type[Effect[Any]]) -> Codec:
     codec: Codec | None = kind.__dict__.get("__codec__")
     if codec is None:
         codec = Codec(kind)
-        kind.__codec__ = codec  # type: ignore[attr-defined]
+        kind.__codec__ = codec
     return codec

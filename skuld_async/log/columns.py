@@ -57,12 +57,15 @@ def decode(body: bytes) -> tuple[Header, list[Entry], list[Entry]]:
 
 def _columns(entries: Sequence[Entry]) -> _Columns:
     index: dict[str, int] = {}
+    # Typed Any, because a memoryview is encoded as bytes without being copied.
+    data: list[Any] = [b"" if entry.data is NO_DATA else memoryview(entry.data) for entry in entries]
+    values: list[Any] = [b"" if entry.value is NULL else memoryview(entry.value) for entry in entries]
     return _Columns(
         [entry.id for entry in entries],
         names=list(dict.fromkeys([entry.sig for entry in entries])),
         sigs=[index.setdefault(entry.sig, len(index)) for entry in entries],
-        data=[b"" if entry.data is NO_DATA else memoryview(entry.data) for entry in entries],  # type: ignore[misc]
-        values=[b"" if entry.value is NULL else memoryview(entry.value) for entry in entries],  # type: ignore[misc]
+        data=data,
+        values=values,
         rest={at: _rest(entry) for at, entry in enumerate(entries) if _has_rest(entry)},
     )
 

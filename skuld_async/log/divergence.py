@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .codec import Codec
     from .entry import Entry
+    from .log import Log
 
 
 class Divergence(msgspec.Struct, frozen=True):
@@ -32,19 +33,17 @@ class Divergence(msgspec.Struct, frozen=True):
 def mismatch(codec: Codec, data: Raw, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
     """The computation requests something else than the entry at *cursor*."""
     entry = entries[cursor]
+    later = any(codec.sig == other.sig and codec.same(other.data, data) for other in entries[cursor + 1 :])
+    found: list[str] = []
     if entry.sig in codec.names:
         what = f"{codec.label} is requested with other data than the log holds"
         found = list(differences(decode_plain(entry.data), decode_plain(data)))
-        cause = "the arguments come from something that is not an effect (the time, a random number, a global), or changed"
+        cause = "the data come from something that is not an effect (the time, a random number, a global), or changed"
     else:
         what = f"{codec.label} is requested where the log holds {_short(entry.sig)}"
-        found = []
-        later = any(codec.sig == other.sig and codec.same(other.data, data) for other in entries[cursor + 1 :])
-        cause = (
-            f"{_short(entry.sig)} was removed from the computation, or moved"
-            if later
-            else f"{codec.label} was added to the computation, or an if took another path"
-        )
+        cause = f"{codec.label} was added to the computation, or an if took another path"
+    if later:
+        cause = f"{_short(entry.sig)} was removed from the computation here, or moved"
     return DivergenceError(
         what,
         line=line,
@@ -67,6 +66,17 @@ def unconsumed(entries: Sequence[Entry], cursor: int, ended: str) -> DivergenceE
         expected=f"{_short(entry.sig)} {bytes(entry.data).decode(errors='replace')}",
         matched=last_matched(entries, cursor),
         cause="effects at the end were removed from the computation, or an if took another path",
+    )
+
+
+def beyond(codec: Codec, data: Raw, log: Log, line: str) -> DivergenceError:
+    """The computation requests something behind the last entry of a run that has ended."""
+    return DivergenceError(
+        f"{codec.label} is requested, but run {log.header.run} has ended ({log.header.status}), and its log with it",
+        line=line,
+        received=f"{codec.label} {bytes(data).decode(errors='replace')}",
+        matched=last_matched(log.entries, len(log.entries)),
+        cause=f"{codec.label} was added to the computation, or an if took another path",
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, get_type_hints
 import msgspec
 from typing_extensions import dataclass_transform
 
-from skuld_async._declared import Declared
-from skuld_async._errors import SkuldError
+from skuld_async._declared import Declared, Misfit
+from skuld_async._errors import DeclarationError, SkuldError
 
 
 @dataclass_transform()
@@ -54,17 +54,24 @@ def _struct_of(cls: type[DomainError]) -> Any:
     return cls.__fields_struct__
 
 
+def _declared(fields: Any, cls: type[DomainError]) -> Declared[Any]:
+    try:
+        return Declared(fields, cls.__qualname__)
+    except DeclarationError as error:
+        raise Misfit(error.problem) from None
+
+
 def fields_of(error: DomainError) -> bytes:
     """The JSON of the error's fields; raises `Misfit`."""
     kind = _struct_of(type(error))
-    declared = Declared(kind, type(error).__qualname__)
+    declared = _declared(kind, type(error))
     data, _ = declared.admit(kind(**{name: getattr(error, name) for name in kind.__struct_fields__}))
     return data
 
 
 def rebuild(cls: type[DomainError], data: Any) -> DomainError:
     """The error again, by calling its class; raises `Misfit`."""
-    fields = Declared[Any](_struct_of(cls), cls.__qualname__).decode(data)
+    fields = _declared(_struct_of(cls), cls).decode(data)
     return cls(**msgspec.structs.asdict(fields))
 
 

@@ -10,8 +10,9 @@ executed    the request and its value               nothing
 discarded   the request and its error               nothing
 ==========  ======================================  =================================================
 
-Values are JSON that was encoded when the effect was requested or settled; they are decoded only where the type is known.
-Room is kept, in names that no field may take otherwise: ``strand``, ``attempts``, ``deadline``, ``patch``, ``fork``, ``by``.
+Values are JSON that was encoded when the effect was requested or settled; they are decoded only where the type is
+known. Room is kept, in names that no field may take otherwise: ``strand``, ``attempts``, ``deadline``, ``patch``,
+``fork``, ``by``.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """That a run was cancelled, and where."""
 
     at: str
-    """Id of the request at which it took effect."""
+    """Id of the request that it cut short; with a ``+``, of the one behind which the body was in its own await."""
     reason: str
 
 

@@ -15,7 +15,7 @@ other        all others                                             `EffectError
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import UNSET, Raw
 
@@ -28,22 +28,25 @@ from .entry import ErrorData
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skuld_async._declared import Plain
+
 
 def name_of(cls: type) -> str:
     """``module:qualname``."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> ErrorData:
+def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> ErrorData:  # noqa: PLR0911 - the table
     """*error* as data."""
     kind = type(error)
-    name, message = name_of(kind), str(error)
+    name, message = name_of(kind), _text_of(error)
     if isinstance(error, BaseExceptionGroup):
-        children = [to_data(child, raises) for child in error.exceptions]
-        return ErrorData("group", name, error.message, children=children)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        children = [to_data(child, raises) for child in group.exceptions]
+        return ErrorData("group", name, _encodable(group.message), children=children)
     if isinstance(error, domain.DomainError):
         try:
-            return ErrorData("domain", name, message, Raw(domain.fields_of(error)), declared=kind in raises)
+            return ErrorData("domain", name, message, Raw(domain.fields_of(error)), declared=isinstance(error, tuple(raises)))
         except Misfit:
             pass
     if isinstance(error, ResultError):
@@ -59,6 +62,17 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
     return ErrorData("other", name, message, data)
 
 
+def _text_of(error: BaseException) -> str:
+    try:
+        return _encodable(str(error))
+    except Exception as failure:
+        return f"its text cannot be had ({type(failure).__name__})"
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _plain(value: Any) -> Any:
     """JSON of *value* where it reads back as the same, else UNSET."""
     try:
@@ -71,7 +85,7 @@ def _plain(value: Any) -> Any:
 def _comes_back(error: BaseException, kind: type[Any]) -> bool:
     try:
         again = kind(*error.args)
-    except Exception:  # noqa: BLE001 - the user's constructor may raise anything
+    except Exception:  # the user's constructor may raise anything
         return False
     return type(again) is kind and again.args == error.args
 
@@ -107,7 +121,7 @@ def _args(data: ErrorData) -> list[Any]:
     if data.data is UNSET:
         return []
     try:
-        args = decode_plain(data.data)
+        args: Plain = decode_plain(data.data)
     except ValueError as error:
         raise Misfit(str(error)) from None
     if not isinstance(args, list):

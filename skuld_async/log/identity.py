@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from skuld_async._computation import Call, Ensured, Handled
-from skuld_async._declared import Declared, Misfit, decode_plain, differences, encode_canonical, refuse_not_a_number
+from skuld_async._declared import Declared, Misfit, decode_plain, differences, encode_canonical
 from skuld_async._errors import DivergenceError, UnencodableError
 
 from .entry import NO_DATA
 
 if TYPE_CHECKING:
     from skuld_async._computation import Computation
+    from skuld_async._declared import Plain
 
     from .log import Log
 
 
-def root_call(comp: Computation[Any]) -> Call[Any] | None:
+def root_call(comp: Computation[Any]) -> Call | None:
     """The call inside `handle` and `ensure`; None for a bracket."""
     while isinstance(comp, (Handled, Ensured)):
         comp = comp.inner
@@ -31,6 +32,12 @@ def declared_result(comp: Computation[Any]) -> Declared[Any]:
     return Declared(Any, comp.name) if call is None else call.definition.result
 
 
+def version_of(comp: Computation[Any]) -> str | None:
+    """The version that the computation declares."""
+    call = root_call(comp)
+    return None if call is None else call.definition.version
+
+
 def canonical_arguments(comp: Computation[Any]) -> Raw:
     """The arguments by name, as canonical JSON; raises `UnencodableError`."""
     call = root_call(comp)
@@ -38,24 +45,17 @@ def canonical_arguments(comp: Computation[Any]) -> Raw:
         return NO_DATA
     values = call.definition.arguments(call)
     for name, value in values.items():
-        place = f"argument {name!r} of {comp.name}"
         try:
-            _declared(call, name, place).admit(value)
-            refuse_not_a_number(value, encode_canonical(value))
+            call.definition.parameter(name).admit(value)
         except (Misfit, TypeError, ValueError) as error:
-            raise UnencodableError(place, str(error)) from None
+            raise UnencodableError(f"argument {name!r} of {comp.name}", str(error)) from None
     return Raw(encode_canonical(values))
-
-
-def _declared(call: Call[Any], name: str, place: str) -> Declared[Any]:
-    return Declared(call.definition.hints.get(name, Any), place)
 
 
 def identify(log: Log, comp: Computation[Any]) -> None:
     """Write into an empty *log* what it is the log of."""
-    call = root_call(comp)
     log.header.computation = comp.name
-    log.header.version = None if call is None else call.definition.version
+    log.header.version = version_of(comp)
     log.header.arguments = canonical_arguments(comp)
 
 
@@ -88,14 +88,14 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
     )
 
 
-def _same(call: Call[Any], logged: Raw, today: Raw) -> bool:
+def _same(call: Call, logged: Raw, today: Raw) -> bool:
     """Whether the logged arguments, read with today's types, are today's."""
-    plain = _plain(logged)
+    plain: Plain = _plain(logged)
     if not isinstance(plain, dict) or plain.keys() != _plain(today).keys():
         return False
     try:
         again = {
-            name: _declared(call, name, name).decode(encode_canonical(value)) for name, value in plain.items()
+            name: call.definition.parameter(name).decode(encode_canonical(value)) for name, value in plain.items()
         }
     except Misfit:
         return False

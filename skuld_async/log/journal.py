@@ -2,8 +2,8 @@
 
 Matching is in order, by sig and canonical data. The cursor stands before the next entry; what is behind it was carried
 forward. At the end of the entries the run is live. A mismatch is a divergence: strict by default, and then nothing is
-performed; with ``allow_divergence`` the entries are aligned, and what the new code passes over is kept in ``log.dropped``, so
-that an external effect that was executed is never performed again.
+performed; with ``allow_divergence`` the entries are aligned, and what the new code passes over is kept in
+``log.dropped``, so that an external effect that was executed is never performed again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from .entry import Entry, ErrorData, Settled, raw_value
 
 if TYPE_CHECKING:
     from skuld_async._effect import Effect
-    from skuld_async._frames import Frame
+    from skuld_async._frames import Frame, Place
 
     from .codec import Codec
     from .log import Log
 
 _SETTLED_KEPT = 16
+_DIGITS = 19
+"""A number of more digits was not made by counting."""
 
 
 class Journal:
@@ -38,7 +40,7 @@ class Journal:
         self.log = log
         self.entries = log.entries
         self.remaining = len(log.entries)
-        """Entries that are not replayed yet, at the end of the list: a run that is live has nothing to keep up to date."""
+        """Entries that are not replayed yet, at the end of the list: a live run has nothing to keep up to date."""
         self.allow_divergence = allow_divergence
         self.budget = budget
         """Live effects that may still be performed; None for any number."""
@@ -47,8 +49,11 @@ class Journal:
         self.unconsumed: list[str] = []
         self.suffix = f"~{log.header.suffix}" if log.header.suffix else ""
         cancelled = log.header.cancelled
-        self.careful = allow_divergence or budget is not None or bool(self.suffix)
+        self.diverged = False
+        self.careful = True
         """Whether the short path of local effects is closed."""
+        self.counted = False
+        """Whether the counters were compared with the ids of the log."""
         self.cancelled_at = None if cancelled is UNSET else cancelled.at
 
     @property
@@ -90,13 +95,48 @@ class Journal:
         """An id that this log has never used."""
         if self.remaining:
             self.diverge()
+        if not self.counted:
+            self._count_on(frame)
         return f"{frame.place.prefix}{frame.place.count}{self.suffix}"
+
+    def _count_on(self, frame: Frame) -> None:
+        """Let no counter stand below an id of this log.
+
+        Calls have numbers but no entries: a helper that was inlined since then still matches, and counts less.
+        """
+        self.counted = True
+        self.careful = self.allow_divergence or self.budget is not None or bool(self.suffix)
+        if self.diverged:
+            return  # the suffix is new, so nothing can be met
+        places = _places(frame)
+        used: dict[str, int] = {}
+        for entry in self.log.dropped:
+            self._note(entry.id, used)
+        missing = {place.prefix for place in places}
+        for entry in reversed(self.entries):  # the last id under a prefix is its highest
+            missing.discard(self._note(entry.id, used))
+            if not missing:
+                break
+        frame.place.count -= 1  # the number of this request is not taken yet
+        for place in places:
+            place.count = max(place.count, used.get(place.prefix, 0))
+        frame.place.count += 1
+
+    def _note(self, id_: str, used: dict[str, int]) -> str:
+        """Put the number in an id into *used*, by its prefix, which is given back; other suffixes meet nothing."""
+        head, slash, last = id_.rpartition("/")
+        number, tilde, suffix = last.rpartition("@")[2].partition("#")[0].partition("~")
+        prefix = f"{head}{slash}"
+        if f"{tilde}{suffix}" == self.suffix and number.isdecimal() and len(number) < _DIGITS:
+            used[prefix] = max(used.get(prefix, 0), int(number))
+            return prefix
+        return ""
 
     def diverge(self) -> None:
         """From here on, new entries take a suffix of their own."""
-        if not self.performed:
+        if not self.diverged:
+            self.diverged = self.careful = True
             self.log.header.suffix += 1
-            self.careful = True
             self.suffix = f"~{self.log.header.suffix}"
 
     def add(self, entry: Entry) -> None:
@@ -116,10 +156,13 @@ class Journal:
                 return self.take()
             if not self.allow_divergence:
                 raise Fault(divergence.mismatch(codec, data, self.entries, cursor, frame.line()))
-        return self._align(codec, data) if self.allow_divergence else None
+        found = self._align(codec, data) if self.allow_divergence else None
+        if found is None and self.log.header.status in ("completed", "failed"):
+            raise Fault(divergence.beyond(codec, data, self.log, frame.line()))
+        return found
 
     def take(self) -> Entry:
-        """The next entry, which is behind the cursor now; a copy where it will change: the caller's log stays as it is."""
+        """The next entry, which the cursor passes; a copy where it will change: the caller's log stays as it is."""
         index = self.cursor
         self.remaining -= 1
         entry = self.entries[index]
@@ -138,9 +181,9 @@ class Journal:
         if codec.kind.__kind__ is not Kind.EXTERNAL:
             return None
         for index, entry in enumerate(self.log.dropped):
-            if entry.state == "executed" and self._is(entry, codec, data):
+            if entry.state != "discarded" and self._is(entry, codec, data):
                 del self.log.dropped[index]
-                self.entries.insert(self.cursor, entry)
+                self.entries.insert(self.cursor, entry := copy.copy(entry))
                 return entry
         return None
 
@@ -200,11 +243,12 @@ class Journal:
         entry.error = ErrorData(why)
         entry.state = "discarded"
 
-    def cancel_here(self) -> None:
-        """The entry at the cursor is where the run was cancelled."""
+    def cancel_here(self) -> Entry:
+        """The entry at the cursor, which is where the run was cancelled."""
         entry = self.take()
         if entry.state == "started":
             self.abandon(entry, "run-cancel")
+        return entry
 
     def answered(self, entry: Entry, digest: str) -> None:
         """Remember that a question has its answer."""
@@ -234,9 +278,21 @@ class Journal:
             return Fault(UndecodableError(codec.label, entry.id, str(error)))
 
 
+def _places(frame: Frame) -> list[Place]:
+    """Where the counters stand: of *frame*, and of all that it was requested by."""
+    places = {id(frame.place): frame.place}
+    waiting: list[Frame | None] = list(frame.strand.stack)
+    while waiting:
+        one = waiting.pop()
+        if one is not None:
+            places[id(one.place)] = one.place
+            waiting += [one.parent, one.place.nested]
+    return list(places.values())
+
+
 def blamed(error: Exception, entry: Entry) -> Exception:
     """*error*, which knows the entry that it came from."""
-    error.__skuld_entry__ = entry.id  # type: ignore[attr-defined]
+    object.__setattr__(error, "__skuld_entry__", entry.id)  # a frozen dataclass may be an exception too
     return error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Raw
@@ -22,6 +23,7 @@ from .journal import blamed
 if TYPE_CHECKING:
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame
+    from skuld_async._scopes import Scope
 
     from .codec import Codec
     from .journal import Journal
@@ -35,6 +37,7 @@ class Local:
         self.live = live
         self.journal = journal
         self.perform = caller(live)
+        self.again = caller(live.below or live)
 
     def route(self) -> Route:
         """The route that performs and logs."""
@@ -42,7 +45,7 @@ class Local:
             return Route(ASYNC_FRAMED, self.record_async, self.live.scope)
         return Route(SYNC_FRAMED, self.record if self.live.is_framed else self._fast(), self.live.scope)
 
-    def _fast(self) -> Any:
+    def _fast(self) -> Any:  # noqa: C901 - unrolled
         """`record`, unrolled for the common case, because state is read and written far more often than anything else.
 
         The common case: a sync handler, a strict and unlimited session, fields and value of types that need no check.
@@ -55,13 +58,16 @@ class Local:
         if constant is None and exact_field is None:
             return slow
 
-        def record(effect: Effect[Any], frame: Frame) -> Any:
+        def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0912 - unrolled
             place = frame.place
             remaining = journal.remaining
             if remaining:
                 entry = entries[-remaining]
                 # What is equal to the logged request was checked when that was logged.
-                data = Raw(encode(effect)) if constant is None else constant
+                try:
+                    data = Raw(encode(effect)) if constant is None else constant
+                except (ValueError, TypeError, RecursionError):
+                    return slow(effect, frame)
                 if entry.sig != sig or entry.data != data or entry.state != "executed":
                     return slow(effect, frame)
                 journal.remaining = remaining - 1
@@ -121,11 +127,19 @@ class Local:
             journal.add(Entry(entry_id, self.codec.sig, data, "executed", self.admit(value, frame)))
             return value
         place.entry_id = entry.id
+        fresh = entry.state == "started"  # what failed the run, in a `rerun`
         try:
             value = self.perform(effect, frame)
         except Exception as error:
+            if fresh:
+                entry.error, entry.state = failures.to_data(error, self.codec.raises), "discarded"
+                raise blamed(error, entry) from error.__cause__
             raise self.other_error(error, entry, frame) from error.__cause__
-        self.check_value(self.admit(value, frame), entry, frame)
+        raw = self.admit(value, frame)
+        if fresh:
+            entry.value, entry.state = raw, "executed"
+        else:
+            self.check_value(raw, entry, frame)
         return value
 
     async def record_async(self, effect: Effect[Any], frame: Frame) -> Any:
@@ -141,7 +155,7 @@ class Local:
         place.entry_id = entry.id
         fresh = entry.state == "started"
         try:
-            value = await self.perform(effect, frame)
+            value = await settled((self.perform if fresh else self.again)(effect, frame))
         except Exception as error:
             if fresh:
                 entry.error, entry.state = failures.to_data(error, self.codec.raises), "discarded"
@@ -197,13 +211,18 @@ class Local:
             expected=logged,
             received=received,
             matched=divergence.last_matched(self.journal.entries, self.journal.cursor - 1),
-            cause="the handler's first value changed, or state is changed in place or by something that is not an effect",
+            cause="the handler's first value changed, or state is changed in place or by something else than an effect",
         )
 
 
-def perform_again(entry: Entry, frame: Frame) -> None:
-    """Perform a local entry from the log, in the scopes around *frame*: its requester is not run on replay."""
-    for scope in frame.table.scope.outwards():
+async def settled(answer: Any) -> Any:
+    """*answer*, awaited where it is a coroutine: a sync handler may stand below async interceptors."""
+    return await answer if isinstance(answer, CoroutineType) else answer  # pyright: ignore[reportUnknownVariableType]
+
+
+def perform_again(entry: Entry, inner: Scope) -> None:
+    """Perform a local entry from the log, as seen from the scope *inner* of its requester, which no replay runs."""
+    for scope in inner.outwards():
         for kind, route in scope.routes.items():
             if kind.__kind__ is Kind.LOCAL and kind.__sig__ == entry.sig and not route.is_async:
                 codec = codec_of(kind)

@@ -29,6 +29,9 @@ class Wait(msgspec.Struct, frozen=True):
     digest: str
     name: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Wait {self.ref}: {self.sig} {bytes(self.question).decode(errors='replace')}>"
+
     @property
     def ref(self) -> str:
         """What an answer is addressed to: this wait and this question."""
@@ -36,7 +39,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Log(msgspec.Struct, forbid_unknown_fields=True):
-    """What a run did so far: header, entries in the order in which they started, and entries that a divergence left over.
+    """What a run did so far: header, entries in the order in which they started, entries that a divergence left over.
 
     ``Log()`` is an empty one, to be filled by ``start(..., into=log)``.
     """
@@ -57,6 +60,8 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
             LogDecodeError: These bytes are no log of a format that this release reads.
         """
         try:
+            if not isinstance(data, str):
+                str(data, "utf-8")  # values are kept as they are, so nobody else would look at them here
             log = _json_decoder.decode(data)
         except (ValueError, RecursionError, TypeError) as error:
             raise LogDecodeError(_problem(error, data)) from None
@@ -115,6 +120,9 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
         header = msgspec.structs.replace(self.header, settled=list(self.header.settled))
         return Log(header, list(self.entries), list(self.dropped))
 
+    def __repr__(self) -> str:
+        return f"<Log of run {self.header.run!r}, {self.header.status}, {len(self.entries)} entries>"
+
     def __str__(self) -> str:
         header = self.header
         rows = [("entry", "state", "effect", "data", "value")]
@@ -146,7 +154,7 @@ def _checked(log: Log) -> Log:
         raise LogDecodeError(problem)
     if len(set(map(_id_of, log.entries))) != len(log.entries):
         seen: set[str] = set()
-        twice = next(entry.id for entry in log.entries if entry.id in seen or seen.add(entry.id))
+        twice = next(entry.id for entry in log.entries if entry.id in seen or seen.add(entry.id))  # type: ignore[func-returns-value]
         problem = f"two entries have the id {twice}"
         raise LogDecodeError(problem)
     return log
@@ -176,7 +184,8 @@ def _problem(error: Exception, data: bytes | str) -> str:
 
 def _outcome(entry: Entry) -> str:
     if entry.error is not UNSET:
-        return f"{entry.error.kind}: {entry.error.type.rpartition(':')[2]} {entry.error.message}".strip()
+        text = f"{entry.error.type.rpartition(':')[2]} {entry.error.message}".strip()
+        return f"{entry.error.kind}: {text}" if text else entry.error.kind
     return "" if entry.state == "started" else _text(entry.value)
 
 

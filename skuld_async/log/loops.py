@@ -66,6 +66,9 @@ class Marks:
 
     def _make(self, effect: Mark[Any], frame: Frame, loop: Loop) -> Any:
         journal = self.journal
+        if journal.log.header.status in ("completed", "failed"):
+            data = Raw(msgspec.json.encode({"loop": effect.loop}))
+            raise Fault(divergence.beyond(codec_of(Mark), data, journal.log, frame.line()))
         journal.spend()
         try:
             carry, back = effect.declared.admit(effect.carry)
@@ -92,11 +95,12 @@ class Marks:
                 return
 
     def _snapshot(self, frame: Frame) -> dict[str, Raw]:
-        return {
-            key: Raw(cell.declared.admit(cell.value)[0])
-            for key, cell in frame.table.scope.all_cells()
-            if self.state_keys is None or cell.name in self.state_keys
-        }
+        cells: dict[str, Raw] = {}
+        for key, cell in frame.table.scope.all_cells():
+            if self.state_keys is None or cell.name in self.state_keys:
+                data, cell.value = cell.declared.admit(cell.value)  # as a cold resume will have it
+                cells[key] = Raw(data)
+        return cells
 
     def _restore(self, frame: Frame, entry: Entry, mark: MarkData) -> None:
         for key, cell in frame.table.scope.all_cells():

@@ -7,12 +7,14 @@ local      performed, then logged            performed again, its value checked
 recorded   logged, performed, settled        answered from the log
 external   logged, performed, settled        answered from the log; performed only if it was started
 derived    logged without a value            computed again from seed and id
-control    see `loops` and `Session.ask`
+control    see `loops` and `questions`
 =========  ================================  ========================================================
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,6 +22,7 @@ from msgspec import UNSET
 
 from skuld_async._chain import caller
 from skuld_async._effect import Kind
+from skuld_async._errors import ResultError
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal
 from skuld_async.effects.loop import Mark
@@ -27,13 +30,15 @@ from skuld_async.effects.yield_ import Yield
 
 from .codec import codec_of
 from .entry import Entry
-from .local import Local, perform_again
+from .local import Local, perform_again, settled
+from .stopping import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame
+    from skuld_async._scopes import Scope
 
     from .codec import Codec
     from .journal import Journal
@@ -55,13 +60,19 @@ class Recorder:
         route = self._bind(kind, live)
         if route is None or self.journal.cancelled_at is None or kind.__kind__ is Kind.UNLOGGED:
             return route
-        return _stopping(route, self.journal)
+        return stopping(kind, route, self.journal, self.session.cancel_again)
 
-    def _bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:
+    @cached_property
+    def _cut_off(self) -> frozenset[str]:
+        """Names of the calls that a scope of the body cut off: a replay waits there, under a sync handler too."""
+        entries = self.journal.entries
+        return frozenset(one.sig for one in entries if one.error is not UNSET and one.error.kind == "body-scope")
+
+    def _bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:  # noqa: PLR0911 - the table above
         if issubclass(kind, Mark):
             return Route(SYNC_FRAMED, self.marks.mark)
         if live is None:
-            return Route(ASYNC_FRAMED, self.session.ask) if issubclass(kind, Yield) else None
+            return Route(ASYNC_FRAMED, self.session.questions.ask) if issubclass(kind, Yield) else None
         family = kind.__kind__
         if self.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, self.only):
             family = Kind.UNLOGGED
@@ -72,6 +83,8 @@ class Recorder:
             return derived(codec, live, self.journal)
         if family is Kind.LOCAL or (family is Kind.CONTROL and not issubclass(kind, Yield)):
             return Local(codec, live, self.journal).route()
+        if not live.is_async and codec.names & self._cut_off:
+            live = awaited(live)
         if live.is_async:
             return external_async(codec, live, self.journal, self.session)
         return external_sync(codec, live, self.journal)
@@ -79,20 +92,28 @@ class Recorder:
 
 def derived(codec: Codec, live: Route, journal: Journal) -> Route:
     """Computed from seed and id: the entry keeps the id."""
-    function = caller(live)
+    function, again = caller(live), caller(live.below or live)
 
-    def record(effect: Effect[Any], frame: Frame) -> Any:
+    def place(effect: Effect[Any], frame: Frame) -> Callable[[Effect[Any], Frame], Any]:
         data = journal.data(codec, effect, frame)
         entry = journal.match(codec, data, frame)
-        frame.place.replayed = entry is not None
+        frame.place.replayed = is_replay = entry is not None
         if entry is None:
             journal.spend()
             entry = Entry(journal.new_id(frame), codec.sig, data)
             journal.add(entry)
         frame.place.entry_id = entry.id
-        return function(effect, frame)
+        return again if is_replay else function
 
-    return Route(ASYNC_FRAMED if live.is_async else SYNC_FRAMED, record, live.scope)
+    def record(effect: Effect[Any], frame: Frame) -> Any:
+        return place(effect, frame)(effect, frame)
+
+    async def record_async(effect: Effect[Any], frame: Frame) -> Any:
+        return await settled(place(effect, frame)(effect, frame))
+
+    if live.is_async:
+        return Route(ASYNC_FRAMED, record_async, live.scope)
+    return Route(SYNC_FRAMED, record, live.scope)
 
 
 def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
@@ -102,7 +123,7 @@ def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
     def record(effect: Effect[Any], frame: Frame) -> Any:
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
-            return replayed(codec, entry, journal, frame)
+            return replayed(codec, entry, journal, live.scope or frame.table.scope)
         try:
             value = function(effect, frame)
         except Exception as error:
@@ -113,7 +134,19 @@ def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
     return Route(SYNC_FRAMED, record, live.scope)
 
 
-def external_async(codec: Codec, live: Route, journal: Journal, session: Session[Any]) -> Route:
+def awaited(live: Route) -> Route:
+    """*live*, of a sync handler, as an async one."""
+    function = caller(live)
+
+    async def perform(effect: Effect[Any], frame: Frame) -> Any:
+        return function(effect, frame)
+
+    return Route(ASYNC_FRAMED, perform, live.scope)
+
+
+def external_async(  # noqa: C901 - each way in which a call may end
+    codec: Codec, live: Route, journal: Journal, session: Session[Any]
+) -> Route:
     """As `external_sync`, in a cancel scope of its own, so that host, run and body cancels are told apart."""
     function = caller(live)
 
@@ -121,12 +154,14 @@ def external_async(codec: Codec, live: Route, journal: Journal, session: Session
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
             if entry.error is not UNSET and entry.error.kind == "body-scope":
+                perform_nested(entry, journal, live.scope or frame.table.scope)
                 await anyio.sleep_forever()  # until the body's own scope fires, as it did then
-            return replayed(codec, entry, journal, frame)
+            return replayed(codec, entry, journal, live.scope or frame.table.scope)
         outer = session.in_flight
-        value, returned = None, False
+        value, returned, scope = None, False, anyio.CancelScope()
         try:
-            with anyio.CancelScope() as session.in_flight:
+            with scope:
+                session.in_flight = scope
                 value = await function(effect, frame)
                 returned = True
         except anyio.get_cancelled_exc_class():
@@ -137,24 +172,34 @@ def external_async(codec: Codec, live: Route, journal: Journal, session: Session
                 journal.abandon(entry, "run-cancel")
             raise
         except Exception as error:
+            if scope.cancel_called:  # what the call made of being stopped is no answer of its receiver
+                raise session.interruption(entry) from error
             seen = journal.discard(codec, entry, error)
             raise seen from seen.__cause__
         finally:
             session.in_flight = outer
-        if not returned:
+        if scope.cancel_called:
+            if returned:  # all the same: the answer is kept, and the run stops behind it
+                with suppress(ResultError):
+                    journal.settle(codec, entry, value)
             raise session.interruption(entry)
         return journal.settle(codec, entry, value)
 
     return Route(ASYNC_FRAMED, record, live.scope)
 
 
-def replayed(codec: Codec, entry: Entry, journal: Journal, frame: Frame) -> Any:
+def replayed(codec: Codec, entry: Entry, journal: Journal, scope: Scope) -> Any:
     """The logged answer; what its handler did to local state is done again."""
-    for inner in journal.nested(entry):
-        perform_again(inner, frame)
+    perform_nested(entry, journal, scope)
     if entry.state == "executed":
         return journal.value(codec, entry)
     raise journal.error(codec, entry)
+
+
+def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
+    """Pass over what the handler of *entry* requested; what it did to local state is done again."""
+    for inner in journal.nested(entry):
+        perform_again(inner, scope)
 
 
 def _unlogged(live: Route) -> Route:
@@ -165,23 +210,3 @@ def _unlogged(live: Route) -> Route:
         return function(effect, frame)
 
     return Route(ASYNC_FRAMED if live.is_async else SYNC_FRAMED, pass_on, live.scope)
-
-
-def _stopping(route: Route, journal: Journal) -> Route:
-    """*route* in a run that was cancelled: the cancel takes effect where it did then."""
-    function: Callable[..., Any] = route.function
-
-    def stop_or_pass(effect: Effect[Any], frame: Frame) -> Any:
-        entry = journal.entries[-journal.remaining] if journal.remaining else None
-        next_id = f"{frame.place.prefix}{frame.place.count}{journal.suffix}" if entry is None else entry.id
-        if next_id == journal.cancelled_at:
-            journal.cancelled_at = None
-            if entry is not None:
-                journal.cancel_here()
-            raise RunCancel
-        return function(effect, frame)
-
-    async def stop_or_wait(effect: Effect[Any], frame: Frame) -> Any:
-        return await stop_or_pass(effect, frame)
-
-    return Route(route.mode, stop_or_wait if route.is_async else stop_or_pass, route.scope)

@@ -1,40 +1,39 @@
 """A session: one stretch of a run in one process, from its log to its log.
 
 The root strand runs in a shielded task of the session, and the caller's task watches it. So the three ways of being
-cancelled are told apart: the host's (SIGTERM, a client that hangs up) is a cold suspension and leaves no trace; the run's own
-is recorded first, then delivered; a scope in the body is the body's business.
+cancelled are told apart: the host's (SIGTERM, a client that hangs up) is a cold suspension and leaves no trace; the
+run's own is recorded first, then delivered; a scope in the body is the body's business.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import anyio
 from msgspec import UNSET, Raw
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
+import skuld_async._computation as computation
 from skuld_async._chain import Chain
 from skuld_async._context import current_strand
-from skuld_async._declared import Misfit, describe
-from skuld_async._errors import DeploymentError, InvalidAnswerError, NotWaitingError, UnencodableError
-from skuld_async._misuse import DeadlineAcrossYieldError, TransientScopeError
+from skuld_async._declared import Misfit
+from skuld_async._errors import DeploymentError, DivergenceError, UnencodableError
 from skuld_async._frames import strip
 from skuld_async._pump import Strand, drive
 from skuld_async._run import fault_of
 from skuld_async._scopes import Scope, open_scope
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend
-from skuld_async.effects.yield_ import Yield
 
 from . import failures, waits
-from .codec import Codec, codec_of
 from .divergence import Divergence
-from .entry import Cancellation, Entry
-from .identity import check_identity, declared_result
+from .entry import Cancellation
+from .identity import check_identity, declared_result, version_of
 from .journal import Journal, culprit
 from .loops import Marks
 from .outcome import Cancelled, Completed, Failed, Suspended
-from .recording import Recorder, replayed
+from .questions import Answer, Questions
+from .recording import Recorder
+from .stopping import StoppingStrand, behind
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,43 +41,14 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from skuld_async._computation import Computation
-    from skuld_async._frames import Frame
     from skuld_async._handler import Handler
 
+    from .entry import Entry
     from .log import Log, Wait
     from .options import Options
     from .outcome import Outcome
 
 T = TypeVar("T")
-
-
-class NoAnswer(enum.Enum):
-    """The default of ``answer=``: None is an answer."""
-
-    NO_ANSWER = enum.auto()
-
-
-NO_ANSWER = NoAnswer.NO_ANSWER
-
-
-class Answer:
-    """An answer on its way to its wait."""
-
-    def __init__(self, value: Any, to: Wait | str | None) -> None:
-        self.value = value
-        self.to = to
-
-
-class _Parked:
-    """The strand, waiting in its task for an answer."""
-
-    def __init__(self, codec: Codec, entry: Entry, question: Yield[Any]) -> None:
-        self.codec = codec
-        self.entry = entry
-        self.question = question
-        self.woken = anyio.Event()
-        self.value: Any = None
-        self.signal: Signal | None = None
 
 
 class Session(Generic[T]):
@@ -104,11 +74,11 @@ class Session(Generic[T]):
             waits.check_address(log, answer.to)
             if allow_divergence and answer.to is None:
                 answer.to = log.waits[-1]  # the computation may come to another question
-        self._answer = answer
         self._expected = log.header.status
         if log.header.status in ("completed", "failed"):
             budget = 0  # nothing is left to be performed
         self._journal = Journal(log, allow_divergence=allow_divergence, budget=budget)
+        self.questions = Questions(self._journal, answer, self._notify)
         marks = Marks(self._journal, prune=options.get("prune_loops", True), state_keys=options.get("state_keys"))
         recorder = Recorder(self, self._journal, marks, options.get("effects"))
         self._chain = Chain(options.get("intercept", ()), options.get("observe", ()), recorder)
@@ -117,7 +87,10 @@ class Session(Generic[T]):
         self._strand: Strand | None = None
         self._scope: Scope | None = None
         self._shield = anyio.CancelScope(shield=True)
-        self._parked: _Parked | None = None
+        self._body = anyio.CancelScope()
+        """Around the strand alone, so that the lifetimes of its handlers are left in peace."""
+        self._early: Signal | None = None
+        """What stopped the run before it had a strand."""
         self._changed = anyio.Event()
         self._outcome: Outcome[T] | None = None
         self._crash: BaseException | None = None
@@ -126,6 +99,7 @@ class Session(Generic[T]):
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # a host that is cancelled already begins nothing
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._run)
@@ -136,25 +110,14 @@ class Session(Generic[T]):
     ) -> None:
         assert self._group is not None
         self._stop(Suspend())
-        if kind is not None:
-            await self._leave(kind, error, traceback)
-            return
-        await self._group.__aexit__(None, None, None)
-        if self._crash is not None and not self._told:
-            raise self._crash  # nobody asked for the outcome, and this must not pass in silence
-
-    async def _leave(self, kind: Any, error: Any, traceback: Any) -> None:
-        assert self._group is not None
-        with anyio.CancelScope(shield=True):
-            while not self._ended:
-                await self._changed.wait()
         try:
             await self._group.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
             # The group holds nothing but what came in: the strand reports its errors through `outcome`.
-            if len(group.exceptions) == 1 and group.exceptions[0] is error:
-                return
-            raise
+            if len(group.exceptions) != 1 or group.exceptions[0] is not error:
+                raise
+        if kind is None and self._crash is not None and not self._told:
+            raise self._crash  # nobody asked for the outcome, and this must not pass in silence
 
     # -- for the caller ----------------------------------------------------------------------------------------------
 
@@ -164,7 +127,7 @@ class Session(Generic[T]):
         Raises:
             DeploymentError: With ``.log``: after the fix, `resume` goes on.
         """
-        while not self._ended and self._parked is None:
+        while not self._ended and self.questions.parked is None:
             await self._changed.wait()
         if self._crash is not None:
             self._told = True
@@ -183,20 +146,15 @@ class Session(Generic[T]):
         Raises:
             AnswerError: The answer is refused, and the wait stays open.
         """
-        parked = self._parked
-        if parked is None:
-            raise self._with_log(NotWaitingError(self.log.header.run, self.log.header.status))
         try:
-            waits.check_address(self.log, to)
-            parked.value = self._accept(parked.codec, parked.entry, value)
+            self.questions.answer(value, to)
         except DeploymentError as error:
             raise self._with_log(error) from None
-        self._parked = None
-        parked.woken.set()
 
     async def cancel(self, reason: str = "cancelled") -> Outcome[T]:
         """Cancel the run for good: recorded first, then delivered; brackets and `ensure` still do their cleanup."""
-        if not self._ended and self.log.header.cancelled is UNSET:
+        concluded = self._ended or self._outcome is not None or self._crash is not None
+        if not concluded and self.log.header.cancelled is UNSET:
             self._cancel(reason)
         while not self._ended:
             await self._changed.wait()
@@ -210,7 +168,7 @@ class Session(Generic[T]):
                 async with open_scope(None, self._handlers, "", self._chain.bind) as scope:
                     self._scope = scope
                     await self._drive(scope)
-        except BaseException as error:  # noqa: BLE001 - of a handler's lifetime; the caller gets it from `outcome`
+        except BaseException as error:  # of a handler's lifetime; the caller gets it from `outcome`
             self._crash = error
         finally:
             self._ended = True
@@ -218,12 +176,17 @@ class Session(Generic[T]):
 
     async def _drive(self, scope: Scope) -> None:
         header = self.log.header
-        self._strand = strand = Strand(header.run, header.seed)
+        at = self._journal.cancelled_at
+        again = Strand(header.run, header.seed) if at is None else None
+        self._strand = strand = again or StoppingStrand(header.run, header.seed, at or "", self.cancel_again)
+        if self._early is not None:
+            strand.stop(self._early)
         token = current_strand.set(strand)
         value: Any = None
         error: BaseException | None = None
         try:
-            value = await drive(strand, self._comp, scope)
+            with self._body:
+                value = await drive(strand, self._comp, scope)
         except BaseException as raised:
             error = strip(raised)
         finally:
@@ -241,13 +204,13 @@ class Session(Generic[T]):
         """What the strand's end means: the signal that stopped it decides, whatever the body made of it."""
         sticky = strand.sticky
         header = self.log.header
+        if self._journal.diverged:
+            header.version = version_of(self._comp)
         if isinstance(sticky, Fault):
             if header.status == "running" and self.log.waits:
                 header.status = "suspended"
             self._crash = self._with_log(fault_of(sticky))
         elif isinstance(sticky, Suspend):
-            if self._journal.allow_divergence:
-                self._journal.close("stopped")
             self._outcome = self._suspended()
         elif isinstance(sticky, RunCancel):
             self._journal.close("was cancelled")
@@ -283,81 +246,50 @@ class Session(Generic[T]):
         header.status, header.error, header.cause = "failed", data, culprit(error)
         self._outcome = Failed(error=error, **self._common())
 
-    # -- questions ---------------------------------------------------------------------------------------------------
-
-    async def ask(self, question: Yield[Any], frame: Frame) -> Any:
-        """Serve a `Yield` that no handler answers: from the log, with the answer that is on its way, or by waiting."""
-        codec = codec_of(type(question))
-        if anyio.current_effective_deadline() != float("inf"):
-            raise Fault(DeadlineAcrossYieldError(codec.label, frame.line()))
-        for scope in frame.table.scope.outwards():
-            if scope.transient is not None:
-                raise Fault(TransientScopeError(codec.label, scope.transient, frame.line()))
-        entry = self._journal.begin(codec, question, frame)
-        if entry.state != "started":
-            return replayed(codec, entry, self._journal, frame)
-        if entry.wait is UNSET:
-            entry.wait = waits.open_wait(codec, entry, question)
-        if self._answer is not None:
-            answer, self._answer = self._answer, None
-            waits.check_question(entry, answer.to)
-            return self._accept(codec, entry, answer.value)
-        self.log.header.status = "suspended"
-        if self._journal.allow_divergence:
-            self._journal.close("waits")
-        self._parked = parked = _Parked(codec, entry, question)
-        self._notify()
-        await parked.woken.wait()
-        if parked.signal is not None:
-            if isinstance(parked.signal, RunCancel):
-                self._journal.abandon(entry, "run-cancel")
-            raise parked.signal
-        return parked.value
-
-    def _accept(self, codec: Codec, entry: Entry, value: Any) -> Any:
-        """Decode, then consume."""
-        try:
-            data, back = codec.answer.admit(value)
-        except Misfit as error:
-            raise Fault(InvalidAnswerError(codec.label, entry.id, str(error), describe(codec.answer.type))) from None
-        waits.close_wait(self._journal, entry, data)
-        self.log.header.status = "running"
-        return back
-
     # -- stopping ----------------------------------------------------------------------------------------------------
 
     def _cancel(self, reason: str) -> None:
         header = self.log.header
         strand = self._strand
-        next_id = f"{strand.path}/1" if strand is not None else "0/1"
+        at = "0/0+"
         if strand is not None and strand.stack:
             place = strand.stack[-1].place
-            next_id = f"{place.prefix}{place.count + 1}{self._journal.suffix}"
-            if self._parked is not None or self.in_flight is not None:
-                next_id = place.current_id
-        header.status, header.cancelled = "cancelled", Cancellation(next_id, reason)
+            is_cut = self.questions.parked is not None or self.in_flight is not None or place.serving is not None
+            at = place.current_id if is_cut else behind(place)
+        header.status, header.cancelled = "cancelled", Cancellation(at, reason)
+        self._stop(RunCancel())
+
+    def cancel_again(self) -> None:
+        """The run was cancelled before, and it took effect here."""
+        self._journal.cancelled_at = None
         self._stop(RunCancel())
 
     def _stop(self, signal: Signal) -> None:
         """Let *signal* reach the strand: at its wait, in its call, or wherever its body is."""
         if self._ended:
             return
-        strand, parked = self._strand, self._parked
-        if strand is not None:
-            strand.stop(signal)
-        if parked is not None:
-            parked.signal = signal
-            self._parked = None
-            parked.woken.set()
+        strand = self._strand
+        if strand is None:
+            self._early = signal
+            if not isinstance(signal, RunCancel):
+                self._shield.cancel()
+            return
+        strand.stop(signal)
+        if self.questions.parked is not None:
+            self.questions.wake(signal)
+        elif isinstance(signal, RunCancel) and strand.stack and strand.stack[-1].shielded:
+            self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
         elif self.in_flight is not None:
             self.in_flight.cancel()
+        elif strand.stack:
+            self._body.cancel()
         else:
-            self._shield.cancel()
+            self._shield.cancel()  # what is still running are the exits of lifetimes
 
     def interruption(self, entry: Entry) -> Signal:
         """The signal for whose sake the call of *entry* was cancelled."""
         signal = self._strand.sticky if self._strand is not None else None
-        if isinstance(signal, RunCancel):
+        if isinstance(signal, RunCancel) and entry.state == "started":
             self._journal.abandon(entry, "run-cancel")
         return signal or Suspend()
 
@@ -365,7 +297,7 @@ class Session(Generic[T]):
 
     def _suspended(self) -> Suspended:
         open_waits = self.log.waits
-        question = self._parked.question if self._parked is not None else None
+        question = self.questions.last if open_waits else None
         return Suspended(question=question, wait=open_waits[-1] if open_waits else None, **self._common())
 
     def _common(self) -> dict[str, Any]:
@@ -376,6 +308,9 @@ class Session(Generic[T]):
 
     def _with_log(self, error: DeploymentError) -> DeploymentError:
         error.log = self.log
+        version = version_of(self._comp)
+        if isinstance(error, DivergenceError) and self.log.header.version != version:
+            error.cause += f" (the log was written by version {self.log.header.version}, this is {version})"
         return error
 
     def _notify(self) -> None:

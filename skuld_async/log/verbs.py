@@ -26,9 +26,12 @@ from skuld_async._run import new_id
 from .entry import Entry
 from .identity import identify
 from .log import Log
-from .session import NO_ANSWER, Answer, NoAnswer, Session
+from .questions import NO_ANSWER, Answer, NoAnswer
+from .session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skuld_async._computation import Computation
     from skuld_async._handler import Handler
 
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from .outcome import Outcome
 
 T = TypeVar("T")
+
+_INSIDE = ("State[", "EventAccumulator[", "Reader[", "Clock.", "Fresh.", "mark_loop", "Throw")
+"""How the names of the library's effects begin that leave the process alone; any other may have been seen outside."""
 
 
 async def start(
@@ -116,8 +122,8 @@ async def rerun(
 ) -> Outcome[T]:
     """Run a failed run again, from the effect that failed it.
 
-    That effect is performed under its own key, because what was recorded as an error may have happened all the same; under
-    a new one where the operation declares the error (``raises=``), because then its receiver has answered.
+    That effect is performed under its own key, because what was recorded as an error may have happened all the same;
+    under a new one where the operation declares the error (``raises=``), because then its receiver has answered.
 
     Args:
         comp: The same computation, called with the same arguments.
@@ -144,7 +150,12 @@ def open_session(
     allow_divergence: bool = False,
     **options: Unpack[Options],
 ) -> Session[T]:
-    """A run that stays hot: ``async with open_session(comp, *handlers) as session``.
+    """Open a run that stays hot.
+
+    ::
+
+        async with open_session(comp, *handlers) as session:
+            outcome = await session.outcome()
 
     While it waits for an answer the strand stays parked in its task, with all that it holds. Leaving suspends it cold.
 
@@ -198,17 +209,53 @@ def _cut(log: Log, *, force: bool) -> Log:
     index = next((i for i, entry in enumerate(cut.entries) if entry.id == header.cause), None)
     if index is None:
         return cut  # the body's own error: all that was performed stands
-    cause, after = cut.entries[index], cut.entries[index + 1 :]
-    if not force and any(entry.error is UNSET and ":" in entry.sig for entry in after):
-        ids = ", ".join(entry.id for entry in after if ":" in entry.sig)
-        problem = f"it went on after {cause.id} failed ({ids})"
+    failed = _failed(cut.entries, index)
+    first = failed[-1]
+    cause = cut.entries[first]
+    end = first + 1 + _count_nested(cut.entries, first)
+    own, after = cut.entries[first + 1 : end], cut.entries[end:]
+    outside = [entry.id for entry in after if not entry.sig.startswith(_INSIDE)]
+    if outside and not force:
+        problem = f"it went on after {cause.id} failed ({', '.join(outside)})"
         raise _refused(log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")
-    del cut.entries[index:]
+    del cut.entries[end:]
+    if cause.error is not UNSET and cause.error.declared:
+        cut.dropped += [cause, *own]
+        del cut.entries[first:]
+        failed.pop()
     cut.dropped += after
+    for place in failed:
+        entry = cut.entries[place]
+        cut.entries[place] = Entry(entry.id, entry.sig, entry.data, "started")
     cut.header.suffix += 1
-    if cause.error is UNSET or not cause.error.declared:
-        cut.entries.append(Entry(cause.id, cause.sig, cause.data, "started"))
     return cut
+
+
+def _failed(entries: Sequence[Entry], index: int) -> list[int]:
+    """The effect that failed the run; then the request of its handler that failed it; and so on inwards.
+
+    It ends at a declared error, because that effect is asked anew, with all that its handler asks for.
+    """
+    found = [index]
+    error = entries[index].error
+    while error is not UNSET and not error.declared:
+        outer = found[-1]
+        for inner in range(outer + 1, outer + 1 + _count_nested(entries, outer)):
+            nested = entries[inner].error
+            if nested is not UNSET and (nested.type, nested.message) == (error.type, error.message):
+                found.append(inner)
+                error = nested
+                break
+        else:
+            break
+    return found
+
+
+def _count_nested(entries: Sequence[Entry], index: int) -> int:
+    """How many entries behind the one at *index* its handler made."""
+    prefix = f"{entries[index].id}/"
+    behind = entries[index + 1 :]
+    return next((n for n, entry in enumerate(behind) if not entry.id.startswith(prefix)), len(behind))
 
 
 def _refused(log: Log, problem: str, way_out: str) -> RerunRefusedError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 def digest_of(entry: Entry) -> str:
     """Digest of a question: 16 hexadecimal digits of SHA-256 over its name and its data."""
+    import hashlib  # noqa: PLC0415 - not needed to import the library
+
     return hashlib.sha256(entry.sig.encode() + b"\0" + bytes(entry.data)).hexdigest()[:16]
 
 
@@ -50,7 +51,7 @@ def check_address(log: Log, to: Wait | str | None) -> None:
     ref = to.ref if isinstance(to, Wait) else to
     if ref is not None and any(ref == f"{settled.wait}={settled.digest}" for settled in log.header.settled):
         raise AlreadyAnsweredError(ref)
-    if not open_waits:
+    if not open_waits or log.header.status == "cancelled":
         raise NotWaitingError(log.header.run, log.header.status)
     if ref is not None and all(ref != wait.ref for wait in open_waits):
         raise OtherQuestionError(ref, open_waits[-1].ref)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from skuld_async.effects.clock import Now
@@ -19,7 +19,7 @@ class VirtualClock:
     """
 
     def __init__(self, now: datetime | None = None) -> None:
-        self.now = now or datetime(2000, 1, 1, tzinfo=timezone.utc)
+        self.now: datetime = now or datetime(2000, 1, 1, tzinfo=UTC)
 
     def advance(self, by: timedelta) -> None:
         """Let the time *by* pass."""

@@ -11,7 +11,7 @@ from skuld_async.log import verbs
 from skuld_async.log.identity import identify
 from skuld_async.log.log import Log
 from skuld_async.log.outcome import Completed, Failed, Suspended
-from skuld_async.log.session import Answer
+from skuld_async.log.questions import Answer
 
 from .clock import VirtualClock
 
@@ -53,8 +53,8 @@ async def always_cold(
 ) -> Outcome[T]:
     """Run *comp* twice: straight, and so that it suspends, is encoded, decoded and resumed at every effect.
 
-    Both runs must agree in outcome, state, events and log, and the cold one must perform each effect live once. A virtual
-    clock is in scope; each run has the same id and seed.
+    Both runs must agree in outcome, state, events and log, and the cold one must perform each effect live once. A
+    virtual clock is in scope; each run has the same id and seed.
 
     Args:
         comp: The computation.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skuld_async._effect import Effect, label_of
-from skuld_async._misuse import MisuseError
 from skuld_async._handler import Handler, Installed
+from skuld_async._misuse import MisuseError
 from skuld_async._signals import Fault
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class ScriptError(MisuseError):
         self.position = position
 
     def __str__(self) -> str:
-        return f"line {self.position} of the script expects {self.expected}, but the computation requests {self.received}"
+        return f"line {self.position} of the script expects {self.expected}; the computation requests {self.received}"
 
 
 class Script(Handler):
@@ -43,10 +43,11 @@ class Script(Handler):
     label = "Script"
 
     def __init__(self, lines: Sequence[tuple[Effect[Any], Any]]) -> None:
-        self.lines = list(lines)
-        self.position = 0
+        self.lines: list[tuple[Effect[Any], Any]] = list(lines)
+        self.position: int = 0
 
     def install(self) -> Installed:
+        """Make the routes for one scope."""
         return Installed({type(effect): self._answer for effect, _ in self.lines})
 
     def done(self) -> None:

@@ -1,0 +1,1 @@
+"""The promises of the log, one file each."""

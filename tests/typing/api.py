@@ -1,0 +1,599 @@
+"""What users write, with the types that both checkers must see. Its computations also run, in test_typing.py."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any, Generic, Literal, Never, Protocol, assert_never, assert_type
+from uuid import UUID
+
+from msgspec import Struct
+from typing_extensions import TypeVar
+
+from skuld_async import (
+    Cancelled,
+    Cell,
+    Clock,
+    Completed,
+    Computation,
+    CurrentCall,
+    Definition,
+    DivergenceError,
+    DomainError,
+    Effect,
+    Effectful,
+    EventAccumulator,
+    Failed,
+    Fresh,
+    Handler,
+    Installed,
+    Interceptor,
+    Kind,
+    Log,
+    Observation,
+    Outcome,
+    Perform,
+    Port,
+    Reader,
+    Request,
+    Return,
+    Session,
+    State,
+    Suspended,
+    Throw,
+    Wait,
+    Yield,
+    bracket,
+    computation,
+    current_call,
+    lifetime,
+    mark_loop,
+    open_session,
+    operation,
+    port,
+    replay,
+    rerun,
+    resume,
+    run,
+    start,
+)
+from skuld_async.testing import Script, VirtualClock, always_cold
+from skuld_async.testing.plugin import AlwaysCold
+
+T = TypeVar("T")
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+class Card(Struct, frozen=True, tag=True):
+    number: str
+
+
+class Cash(Struct, frozen=True, tag=True):
+    amount: Decimal
+
+
+@dataclass(frozen=True)
+class Order:
+    id: str
+    total: Decimal
+
+
+class Declined(DomainError):
+    code: int
+    reason: str = "unknown"
+
+
+class OutOfStock(DomainError):
+    order: str
+
+
+# -- effects of one's own ----------------------------------------------------------------------------------------------
+
+
+class Length(Effect[int], frozen=True):
+    text: str
+
+
+class Echo(Effect[T], Generic[T], frozen=True):
+    value: T
+
+
+async def length_async(effect: Length) -> int:
+    return len(effect.text)
+
+
+def own_effects() -> list[Handler]:
+    assert_type(Length("four"), Length)
+    assert_type(Echo("x"), Echo[str])
+    return [
+        Length.handled_by(lambda effect: len(effect.text)),
+        Length.handled_by(length_async),
+        Length.always(4),
+        Echo[Any].handled_by(lambda effect: effect.value),
+    ]
+
+
+@computation
+async def effects_by_await() -> int:
+    assert_type(await Length("four"), int)
+    assert_type(await Echo("x"), str)
+    assert_type(await Clock.now(), datetime)
+    assert_type(await Fresh.uuid(), UUID)
+    return await Length("four")
+
+
+@computation
+async def effects_by_yield() -> Effectful[int]:
+    length: int = yield Length("four")
+    now: datetime = yield Clock.now()
+    id_: UUID = yield Fresh.uuid()
+    assert_type((length, now, id_), tuple[int, datetime, UUID])
+    yield Return(length)
+
+
+# -- computations ------------------------------------------------------------------------------------------------------
+
+
+@computation
+async def by_yield(order: Order, *, retries: int = 3) -> Effectful[Card | Cash]:
+    if retries:
+        yield Return(Card(order.id))
+        return
+    yield Return(Cash(order.total))
+
+
+@computation
+async def by_await(order: Order, *, retries: int = 3) -> Card | Cash:
+    return await by_yield(order, retries=retries)
+
+
+@computation(name="api.named", version="2")
+async def named_by_yield(order: Order) -> Effectful[str]:
+    yield Return(order.id)
+
+
+@computation(name="api.named_await")
+async def named_by_await(order: Order) -> str:
+    return order.id
+
+
+@computation
+async def returns_nothing() -> Effectful[None]:
+    yield Length("four")
+
+
+@computation
+async def first(items: list[T]) -> Effectful[T]:
+    yield Return(items[0])
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Computations may be methods; they are found on the class and on its instances."""
+
+    name: str
+
+    @computation
+    async def open(self, hours: int) -> Effectful[str]:
+        yield Return(f"{self.name}: {hours} h")
+
+    @computation(name="shop.close")
+    async def close(self, *, early: bool = False) -> bool:
+        return early
+
+
+ORDER = Order("o-1", Decimal(10))
+
+
+@computation
+async def computations() -> Effectful[str]:
+    assert_type(by_yield(ORDER), Computation[Card | Cash])
+    assert_type(by_await(ORDER, retries=1), Computation[Card | Cash])
+    assert_type(named_by_yield(ORDER), Computation[str])
+    assert_type(named_by_await(ORDER), Computation[str])
+    definition: Definition[..., str] = named_by_yield
+    assert_type(definition.name, str)
+    assert_type(named_by_yield.version, str | None)
+    assert_type(returns_nothing(), Computation[None])
+    assert_type(first([1, 2]), Computation[int])
+    shop = Shop("corner")
+    assert_type(shop.open(8), Computation[str])
+    assert_type(shop.close(early=True), Computation[bool])
+    assert_type(Shop.open(shop, 8), Computation[str])
+    assert_type(named_by_yield.from_json(b'{"order": {"id": "o-1", "total": "10"}}'), Computation[str])
+
+    assert_type(await by_yield(ORDER), Card | Cash)
+    assert_type(await by_await(ORDER, retries=0), Card | Cash)
+    assert_type(await first(["a"]), str)
+    opened: str = yield shop.open(8)
+    closed: bool = yield shop.close()
+    yield Return(f"{opened}, {closed}")
+
+
+# -- ports -------------------------------------------------------------------------------------------------------------
+
+
+class Payments(Port, Protocol):
+    @operation
+    async def charge(self, order: Order, *, note: str = "") -> Card: ...
+
+    @operation(raises=(Declined, OutOfStock), sig="payments.refund")
+    async def refund(self, card: Card) -> None: ...
+
+
+class Bank:
+    """An implementation: any object with the methods, sync or async."""
+
+    async def charge(self, order: Order, *, note: str = "") -> Card:
+        return Card(f"{current_call().key.rpartition('/')[2]}:{order.id}{note}")
+
+    def refund(self, card: Card) -> None:
+        raise Declined(7, reason=card.number)
+
+
+def charge_sync(order: Order, *, note: str = "") -> Card:
+    return Card(order.id + note)
+
+
+async def charge_async(order: Order, *, note: str = "") -> Card:
+    return Card(order.id + note)
+
+
+@port
+async def quote(order: Order) -> Decimal:
+    return order.total
+
+
+@port(raises=(OutOfStock,), sig="stock")
+async def stock(order: Order, amount: int = 1) -> Literal["reserved", "missing"]:
+    if amount > 1:
+        raise OutOfStock(order.id)
+    return "reserved"
+
+
+def port_handlers() -> list[Handler]:
+    assert_type(current_call, Callable[[], CurrentCall])
+    return [
+        Payments.charge.handled_by(charge_sync),
+        Payments.charge.handled_by(charge_async),
+        Payments.charge.always(Card("1")),
+        Payments.handler(Bank()),
+        quote.handled_by(lambda order: order.total + 1),
+        quote.always(Decimal(1)),
+        quote.default(),
+        stock.default(),
+    ]
+
+
+@computation
+async def ports() -> Effectful[str]:
+    assert_type(Payments.charge(ORDER), Effect[Card])
+    assert_type(Payments.charge(ORDER, note="n"), Effect[Card])
+    assert_type(Payments.refund(Card("1")), Effect[None])
+    assert_type(quote(ORDER), Effect[Decimal])
+    assert_type(await quote(ORDER), Decimal)
+    assert_type(await stock(ORDER), Literal["reserved", "missing"])
+    card = await Payments.charge(ORDER, note="!")
+    assert_type(card, Card)
+    try:
+        yield Payments.refund(card)
+    except Declined as error:
+        assert_type(error.code, int)
+        assert_type(error.reason, str)
+        yield Return(error.reason)
+        return
+    yield Throw(OutOfStock(ORDER.id))
+
+
+@computation
+async def never_comes_back() -> str:
+    assert_type(Throw(OutOfStock("o-1")), Throw)
+    return assert_type(await Throw(OutOfStock(order="o-1")), Never)
+
+
+# -- state, readers, events --------------------------------------------------------------------------------------------
+
+
+cart = State("api.cart", list[Card | Cash])
+paid = State("api.paid", Card | Cash | None)
+mode = State("api.mode", Literal["fast", "cheap"])
+limits = Reader("api.limits", dict[str, Decimal])
+client = Reader("api.client", Bank, logged=False)
+audit = EventAccumulator("api.audit", Card | Cash)
+
+assert_type(cart, State[list[Card | Cash]])
+assert_type(paid, State[Card | Cash | None])
+assert_type(mode, State[Literal["fast", "cheap"]])
+assert_type(limits, Reader[dict[str, Decimal]])
+assert_type(client, Reader[Bank])
+assert_type(audit, EventAccumulator[Card | Cash])
+
+
+def keys() -> list[Handler]:
+    return [
+        cart.handler([]),
+        paid.handler(None),
+        mode.handler("fast"),
+        limits.handler({"day": Decimal(5)}),
+        client.handler(Bank()),
+        audit.handler(),
+    ]
+
+
+@computation
+async def states() -> Effectful[Decimal]:
+    assert_type(cart.get(), Effect[list[Card | Cash]])
+    assert_type(cart.put([Card("1")]), Effect[None])
+    assert_type(cart.modify(lambda held: [*held, Card("2")]), Effect[list[Card | Cash]])
+    assert_type(await mode.get(), Literal["fast", "cheap"])
+    assert_type(await limits.ask(), dict[str, Decimal])
+    assert_type(await client.ask(), Bank)
+    assert_type(await audit.emit(Cash(Decimal(1))), None)
+    await paid.put(Card("1"))
+    means = await paid.get()
+    match means:
+        case Card(number=number):
+            assert_type(number, str)
+        case Cash(amount=amount):
+            assert_type(amount, Decimal)
+        case None:
+            pass
+        case _:
+            assert_never(means)
+    raised = limits.local(lambda known: {**known, "day": known["day"] * 2}, day_limit())
+    assert_type(raised, Computation[Decimal])
+    limit: Decimal = yield raised
+    yield Return(limit)
+
+
+@computation
+async def day_limit() -> Effectful[Decimal]:
+    known: dict[str, Decimal] = yield limits.ask()
+    yield Return(known["day"])
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+
+class Approve(Yield[Literal["yes", "no"]], frozen=True):
+    order: Order
+
+
+class HowToPay(Yield[Card | Cash | None], frozen=True):
+    pass
+
+
+def question_handlers() -> list[Handler]:
+    return [
+        Approve.always("yes"),
+        Approve.handled_by(lambda question: "yes" if question.order.total < 5 else "no"),
+        HowToPay.always(None),
+        HowToPay.handled_by(lambda _: Card("1")),
+    ]
+
+
+@computation
+async def questions() -> Effectful[Card | Cash | None]:
+    assert_type(Approve(ORDER).named("approval"), Approve)
+    assert_type(await Approve(ORDER).named("approval"), Literal["yes", "no"])
+    assert_type(await HowToPay(), Card | Cash | None)
+    anything: Any = yield Yield.of({"free": "form"})
+    yield Return(Card(str(anything)))
+
+
+# -- loops, brackets, scopes -------------------------------------------------------------------------------------------
+
+
+@computation
+async def loops() -> Effectful[int]:
+    assert_type(mark_loop("plain"), Effect[None])
+    assert_type(mark_loop("plain", key="k"), Effect[None])
+    assert_type(mark_loop("carry", list[int], carry=[]), Effect[list[int]])
+    assert_type(mark_loop("union", Card | None, carry=None, key="k"), Effect[Card | None])
+    total = 0
+    while total < 3:
+        total = (await mark_loop("count", int, carry=total)) + 1
+    yield Return(total)
+
+
+@computation
+async def scopes() -> Effectful[str]:
+    inner = by_yield(ORDER).handle(Length.always(4)).ensure(audit.emit(Card("done"))).ensure(returns_nothing())
+    assert_type(inner, Computation[Card | Cash])
+    reserved = bracket(
+        quote(ORDER),
+        lambda price: first([str(price)]),
+        lambda price: audit.emit(Cash(price)),
+    )
+    assert_type(reserved, Computation[str])
+    nested = bracket(day_limit(), shop_open, lambda _: returns_nothing())
+    assert_type(nested, Computation[str])
+    yield inner
+    text: str = yield reserved
+    more: str = yield nested
+    yield Return(text + more)
+
+
+def shop_open(price: Decimal) -> Computation[str]:
+    return Shop(str(price)).open(8)
+
+
+# -- handlers of one's own ---------------------------------------------------------------------------------------------
+
+
+class Counting(Handler):
+    label = "Counting"
+
+    def install(self) -> Installed:
+        cell = Cell("Counting", list[str], [])
+        assert_type(cell, Cell[list[str]])
+
+        def answer(effect: Length) -> int:
+            return len(cell.value) + len(effect.text)
+
+        return Installed({Length: answer}, [cell])
+
+
+@asynccontextmanager
+async def bank_account() -> AsyncGenerator[Handler]:
+    yield Payments.handler(Bank())
+
+
+@asynccontextmanager
+async def everything() -> AsyncGenerator[list[Handler]]:
+    yield [*keys(), *port_handlers(), *own_effects()]
+
+
+def lifetimes() -> list[Handler]:
+    return [lifetime(everything), lifetime(bank_account), lifetime(partial(bank_account), spans_suspension=False)]
+
+
+async def log_calls(request: Request, perform: Perform) -> Any:
+    assert_type(request.id, str)
+    assert_type(request.effect.__kind__, Kind)
+    return await perform(request)
+
+
+class Timed:
+    async def __call__(self, request: Request, perform: Perform, /) -> object:
+        return await perform(request)
+
+
+def passes_on(request: Request, perform: Perform, /) -> Awaitable[Any]:
+    return perform(request)
+
+
+def saw(observation: Observation) -> None:
+    assert_type(observation.replayed, bool)
+    assert_type(observation.error, BaseException | None)
+    assert_type(observation.request, Request)
+
+
+INTERCEPTORS: list[Interceptor] = [log_calls, Timed(), passes_on]
+
+
+# -- runs and outcomes -------------------------------------------------------------------------------------------------
+
+
+@computation
+async def approved() -> Effectful[bool]:
+    decision = yield Approve(ORDER).named("approval")
+    yield Return(decision == "yes")
+
+
+async def verbs() -> list[Outcome[bool]]:
+    handlers = keys()
+    started = await start(
+        approved(),
+        *handlers,
+        id="run-1",
+        seed="s",
+        intercept=INTERCEPTORS,
+        observe=[saw],
+        effects=[State, Clock],
+        prune_loops=False,
+        state_keys=["State[api.cart]"],
+        into=Log(),
+    )
+    assert_type(started, Outcome[bool])
+    stopped = await resume(approved(), started.log, *handlers)
+    assert_type(stopped, Outcome[bool])
+    answered = await resume(approved(), stopped.log, *handlers, answer="yes", to=stopped.log.waits[-1])
+    assert_type(answered, Outcome[bool])
+    again = await resume(approved(), answered.log, *handlers, allow_divergence=True, observe=[saw])
+    assert_type(again, Outcome[bool])
+    replayed = await replay(approved(), answered.log, *handlers, observe=[saw])
+    assert_type(replayed, Outcome[bool])
+
+    failed = await start(never_comes_back())
+    assert_type(failed, Outcome[str])
+    assert_type(await rerun(never_comes_back(), failed.log, force=True), Outcome[str])
+
+    assert_type(await run(approved(), Approve.always("no")), bool)
+    assert_type(await run(first([1]), seed="s", intercept=INTERCEPTORS, observe=[saw]), int)
+    cold = await always_cold(approved(), *handlers, answer=lambda question: "yes")
+    assert_type(cold, Outcome[bool])
+    return [started, stopped, answered, again, replayed, cold]
+
+
+async def session(log: Log | None = None) -> str:
+    async with open_session(questions(), Approve.always("yes"), log=log, observe=[saw]) as session:
+        assert_type(session, Session[Card | Cash | None])
+        outcome = await session.outcome()
+        assert_type(outcome, Outcome[Card | Cash | None])
+        if isinstance(outcome, Suspended) and outcome.wait is not None:
+            assert_type(outcome.wait, Wait)
+            await session.answer(None, to=outcome.wait.ref)
+        assert_type(session.log, Log)
+        assert_type(await session.cancel("no longer needed"), Outcome[Card | Cash | None])
+    return tell(outcome)
+
+
+def tell(outcome: Outcome[Card | Cash | None]) -> str:
+    match outcome:
+        case Completed(value=value):
+            assert_type(value, Card | Cash | None)
+            return "done"
+        case Suspended():
+            assert_type(outcome.wait, Wait | None)
+            return "waits"
+        case Failed(error=error):
+            assert_type(error, Exception)
+            return "failed"
+        case Cancelled(reason=reason, refused=refused):
+            assert_type(refused, tuple[str, ...])
+            return reason
+        case _:
+            assert_never(outcome)
+
+
+async def deployment() -> DivergenceError:
+    try:
+        await resume(never_comes_back(), (await start(approved())).log)
+    except DivergenceError as error:
+        assert_type(error.log, Log | None)
+        assert_type(error.matched, tuple[str, ...])
+        return error
+    raise AssertionError
+
+
+def read(outcome: Outcome[Card | Cash]) -> None:
+    assert_type(outcome.log, Log)
+    assert_type(outcome.log.to_json(), bytes)
+    assert_type(outcome.log.waits, list[Wait])
+    assert_type(outcome.state(paid), Card | Cash | None)
+    assert_type(outcome.state(cart), list[Card | Cash])
+    assert_type(outcome.output(audit), list[Card | Cash])
+    assert_type(outcome.value, Card | Cash)
+    if isinstance(outcome, Completed):
+        assert_type(outcome.value, Card | Cash)
+
+
+def doubles() -> list[Handler]:
+    clock = VirtualClock()
+    clock.advance(timedelta(days=1))
+    return [clock.handler(), Script([(Length("four"), 4), (Payments.charge(ORDER), Declined(1))])]
+
+
+async def by_the_fixture(always_cold: AlwaysCold) -> None:
+    cold = await always_cold(approved(), *keys(), answer=lambda question: "yes", observe=[saw])
+    assert_type(cold, Outcome[bool])
+
+
+# -- variance ----------------------------------------------------------------------------------------------------------
+
+
+def wider(
+    comp: Computation[Card], effect: Effect[bool], outcome: Outcome[Card]
+) -> tuple[Computation[Card | Cash], Effect[int], Outcome[Card | Cash]]:
+    """What gives less can stand where more is expected."""
+    return comp, effect, outcome
+
+
+def needs_cards(key: State[Card], comp: Computation[Card]) -> Computation[Card]:
+    """Functions over keys and computations need no `Any`."""
+    return comp.handle(key.handler(Card("1")))

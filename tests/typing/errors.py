@@ -1,0 +1,323 @@
+"""What both checkers must report. Each expected error carries the comment of either checker; never executed.
+
+mypy (``warn_unused_ignores``) and pyright (``reportUnnecessaryTypeIgnoreComment``) report each comment without an error
+as well as each error without a comment: this file passes when exactly the marked lines are wrong, as they say.
+"""
+
+from collections.abc import AsyncGenerator
+from decimal import Decimal
+from typing import Any, assert_never
+
+import skuld_async
+from skuld_async import (
+    Cell,
+    Completed,
+    Computation,
+    Effect,
+    Effectful,
+    Failed,
+    Installed,
+    Log,
+    Outcome,
+    Perform,
+    Reader,
+    Request,
+    Return,
+    Session,
+    State,
+    Suspended,
+    Throw,
+    bracket,
+    computation,
+    lifetime,
+    mark_loop,
+    operation,
+    port,
+    replay,
+    rerun,
+    resume,
+    run,
+    start,
+)
+from skuld_async.testing import Script, VirtualClock
+
+from .api import (
+    ORDER,
+    Approve,
+    Bank,
+    Card,
+    Cash,
+    Counting,
+    Declined,
+    Length,
+    Payments,
+    Shop,
+    audit,
+    by_yield,
+    cart,
+    day_limit,
+    first,
+    limits,
+    mode,
+    paid,
+    quote,
+)
+
+# Nothing but the public names is there, although they are imported when they are first used.
+skuld_async.Accumulator = State  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# -- effects and questions ---------------------------------------------------------------------------------------------
+
+
+class Unfrozen(Effect[int]):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    """Subclasses repeat `frozen=True`."""
+
+
+def effects(effect: Length) -> None:
+    effect.text = "changed"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    Length()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Length(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Length.always("four")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Length.handled_by(lambda effect: effect.text)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    Length.handled_by(lambda: 4)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    Length.handled_by(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Approve.always("maybe")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Approve.always(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Approve.handled_by(lambda _: "maybe")  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    Approve("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Approve(ORDER).named(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Throw("reason")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Declined("seven")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Declined(7, why="no funds")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Declined()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def length_as_text(effect: Length) -> str:
+    return effect.text
+
+
+async def approve_card(effect: Card) -> int:
+    return len(effect.number)
+
+
+def other_handlers() -> None:
+    Length.handled_by(length_as_text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Length.handled_by(approve_card)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+async def no_computation() -> int:
+    return 4
+
+
+@computation
+async def yields() -> Effectful[int]:
+    yield 5  # type: ignore[misc]  # pyright: ignore[reportReturnType]
+    yield "text"  # type: ignore[misc]  # pyright: ignore[reportReturnType]
+    yield Length  # type: ignore[misc]  # pyright: ignore[reportReturnType]
+    yield no_computation()  # type: ignore[misc]  # pyright: ignore[reportReturnType]
+    yield by_yield  # type: ignore[misc]  # pyright: ignore[reportReturnType]
+    yield Return("text")  # type: ignore[arg-type]  # pyright: ignore[reportReturnType]
+    yield Return(None)  # type: ignore[arg-type]  # pyright: ignore[reportReturnType]
+
+
+@computation
+async def native() -> int:
+    _text: str = await Length("four")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _card: Card = await by_yield(ORDER)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await 5  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    return await first(["text"])  # type: ignore[list-item]  # pyright: ignore[reportReturnType]
+
+
+@computation
+async def other_order() -> Effectful[str]:
+    order = await first([ORDER])
+    yield Return(order)  # type: ignore[arg-type]  # pyright: ignore[reportReturnType]
+
+
+def sync() -> int:
+    return 5
+
+
+def computations() -> None:
+    computation(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    computation(5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    computation(version=2)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    computation(title="five")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    computation(name="five")(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    by_yield()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    by_yield("o-1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    by_yield(ORDER, 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    by_yield(ORDER, attempts=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Shop("corner").open()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Shop("corner").open("eight")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _narrow: Computation[Card] = by_yield(ORDER)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    by_yield(ORDER).handle(Length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    by_yield(ORDER).handle([Length.always(4)])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    by_yield(ORDER).ensure(lambda: audit.emit(Card("1")))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    by_yield(ORDER).name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# -- ports -------------------------------------------------------------------------------------------------------------
+
+
+def ports() -> None:
+    operation(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    operation(raises=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    port(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    port(raises=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    port(sig=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Payments.charge("o-1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Payments.charge()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Payments.charge(ORDER, "note")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Payments.charge(ORDER, memo="note")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Payments.charge.always(Cash(Decimal(1)))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Payments.charge.handled_by(lambda: Card("1"))  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    Payments.charge.handled_by(no_computation)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    quote("o-1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    quote.always("cheap")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    quote.handled_by(lambda order: order.id)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    Payments()  # type: ignore[misc]  # pyright: ignore[reportAbstractUsage]
+    _refund: Effect[Card] = Payments.refund(Card("1"))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+# -- state, readers, events --------------------------------------------------------------------------------------------
+
+
+State("five", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Reader("limits")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+limits_of_text: State[str] = State("text", int)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+
+
+def keys() -> None:
+    paid.put("card")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mode.put("slow")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mode.handler("slow")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cart.put([ORDER])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    cart.modify(lambda held: held[0])  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    cart.handler(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    limits.handler({"day": "five"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    limits.local(lambda known: known["day"], day_limit())  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    limits.local(lambda known: known, day_limit)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    audit.emit(ORDER)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    audit.emit("card")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    audit.handler([])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def read() -> None:
+    _held: list[Cash] = await cart.get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _day: str = (await limits.ask())["day"]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+# -- loops, brackets, handlers -----------------------------------------------------------------------------------------
+
+
+def loops() -> None:
+    mark_loop("count", int)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mark_loop("count", carry=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mark_loop("count", 5, carry=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    _text: Effect[str] = mark_loop("count", int, carry=3)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    _count: Effect[int] = mark_loop("count", int, carry="three")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+
+
+def brackets() -> None:
+    bracket(quote(ORDER), lambda price: price, lambda price: audit.emit(Cash(price)))  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    bracket(quote(ORDER), lambda price: first([price]), lambda price: None)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    bracket(quote(ORDER), by_yield, lambda price: audit.emit(Cash(price)))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    bracket(quote, lambda price: first([price]), lambda price: audit.emit(Cash(price)))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def no_context_manager() -> AsyncGenerator[Counting]:
+    yield Counting()
+
+
+def handlers() -> None:
+    lifetime(no_context_manager)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    lifetime(Counting)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Installed({Length: 4})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    Installed([Length])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _cell: Cell[int] = Cell("cell", int, "4")
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+async def too_much(request: Request, perform: Perform, more: int) -> Any:
+    return await perform(request)
+
+
+def not_awaitable(request: Request, perform: Perform) -> int:
+    return 4
+
+
+def observes_request(request: Request) -> None: ...
+
+
+async def verbs(log: Log) -> None:
+    await run(by_yield)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run(no_computation())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run(Length("four"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run(by_yield(ORDER), Length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run(by_yield(ORDER), Bank())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run(by_yield(ORDER), [Length.always(4)])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run(by_yield(ORDER), Length("four"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), intercept=[too_much])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), intercept=[not_awaitable])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), intercept=too_much)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), observe=[observes_request])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), prune_loop=False)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await start(by_yield(ORDER), state_keys=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), into=b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), id=42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await resume(by_yield(ORDER), answer="yes")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await resume(by_yield(ORDER), log.to_json())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await resume(by_yield(ORDER), "req-42.json", answer="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await resume(by_yield(ORDER), log, answer="yes", to=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await resume(by_yield(ORDER), log, "yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await replay(by_yield(ORDER), log.entries)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await rerun(by_yield(ORDER), log, forced=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Log.from_json(log)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Log.from_msgpack("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _cards: Outcome[Card] = await start(by_yield(ORDER))  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+
+
+def outcomes(outcome: Outcome[Card | Cash]) -> None:
+    _cards: list[Card] = outcome.output(audit)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    _card: Card = outcome.value  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    outcome.log = Log()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    outcome.state(audit)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def outputs(outcome: Outcome[Card | Cash]) -> None:
+    outcome.output(cart)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def states(outcome: Outcome[Card | Cash]) -> None:
+    outcome.state("State[api.cart]")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def matches(outcome: Outcome[Card | Cash]) -> None:
+    match outcome:
+        case Completed() | Failed():
+            pass
+        case Suspended():
+            pass
+        case _:
+            assert_never(outcome)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def sessions(session: Session[int]) -> None:
+    await session.answer()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await session.answer(4, to=4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await session.cancel(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _text: Outcome[str] = await session.outcome()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+def doubles() -> None:
+    Script([(4, Length("four"))])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    Script(Length("four"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    VirtualClock(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    VirtualClock().advance(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
