@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from effects import yielding
-from floor import counter
+from floor import counter, yielding
 from harness import Case, Figure, Sizes, compare, main
 from replay import log_of
 

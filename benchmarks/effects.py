@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from floor import PAIRS, Get, Put, counter, floor_of
+from floor import PAIRS, Get, Put, awaiting, awaiting_in_generator, counter, floor_of, yielding
 from harness import Case, Figure, Sizes, compare, main
 
 from skuld_async import Computation, Effect, Effectful, Handler, Return, computation, run
@@ -17,30 +17,6 @@ TARGETS = {
     "sub-computation, returns at once, async generator": 6,
     "sub-computation, returns at once, coroutine": 6,
 }
-
-
-@computation
-async def yielding(pairs: int) -> Effectful[int]:
-    for _ in range(pairs):
-        value = yield counter.get()
-        yield counter.put(value + 1)
-    yield Return(pairs)
-
-
-@computation
-async def awaiting(pairs: int) -> int:
-    for _ in range(pairs):
-        value = await counter.get()
-        await counter.put(value + 1)
-    return pairs
-
-
-@computation
-async def awaiting_in_generator(pairs: int) -> Effectful[int]:
-    for _ in range(pairs):
-        value = await counter.get()
-        await counter.put(value + 1)
-    yield Return(pairs)
 
 
 @computation

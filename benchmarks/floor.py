@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import Case, Figure, Sizes, compare, main
 
-from skuld_async import Effect, State
+from skuld_async import Effect, Effectful, Return, State, computation
 
 PAIRS = 100_000
 
@@ -35,6 +35,34 @@ async def count_up(pairs: int) -> AsyncGenerator[Any, Any]:
     for _ in range(pairs):
         value = yield counter.get()
         yield counter.put(value + 1)
+
+
+# The same body as computations. They stand here, because in a module that imports `counter` the compiler would take
+# another instruction for `counter.get`, and the comparison would be one of bodies.
+
+
+@computation
+async def yielding(pairs: int) -> Effectful[int]:
+    for _ in range(pairs):
+        value = yield counter.get()
+        yield counter.put(value + 1)
+    yield Return(pairs)
+
+
+@computation
+async def awaiting(pairs: int) -> int:
+    for _ in range(pairs):
+        value = await counter.get()
+        await counter.put(value + 1)
+    return pairs
+
+
+@computation
+async def awaiting_in_generator(pairs: int) -> Effectful[int]:
+    for _ in range(pairs):
+        value = await counter.get()
+        await counter.put(value + 1)
+    yield Return(pairs)
 
 
 def floor_of(pairs: int, times: int = 1) -> Case:

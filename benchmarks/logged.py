@@ -6,8 +6,7 @@ session costs.
 
 from __future__ import annotations
 
-from effects import yielding
-from floor import counter, floor_of
+from floor import counter, floor_of, yielding
 from harness import Case, Figure, Sizes, compare, main
 
 from skuld_async import Completed, start

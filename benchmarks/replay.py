@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from effects import yielding
-from floor import PAIRS, counter, floor_of
+from floor import PAIRS, counter, floor_of, yielding
 from harness import Case, Figure, Sizes, compare, main
 
 from skuld_async import Completed, Computation, Effectful, Handler, Log, Return, computation, port, replay, start

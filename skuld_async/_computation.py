@@ -119,7 +119,9 @@ class Handled(Wrapped[T_co], frozen=True, eq=False):
 
     async def enter(self, frame: Frame) -> T_co:
         outer = frame.table
-        async with open_scope(outer.scope, self.handlers, f"{frame.place.prefix}{frame.activation}:", outer.bind) as scope:
+        async with open_scope(
+            outer.scope, self.handlers, f"{frame.place.prefix}{frame.activation}:", outer.bind
+        ) as scope:
             frame.table = scope.table
             value: T_co = await hop(self.inner)
             return value
@@ -195,9 +197,7 @@ class Definition(Generic[P, T_co]):
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(
-        self: Definition[Concatenate[S, Q], T], instance: S, owner: type
-    ) -> Callable[Q, Computation[T]]: ...
+    def __get__(self: Definition[Concatenate[S, Q], T], instance: S, owner: type) -> Callable[Q, Computation[T]]: ...
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else functools.partial(self, instance)
 

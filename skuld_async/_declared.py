@@ -104,7 +104,9 @@ class Declared(Generic[T]):
         if again != data and sorted(again) != sorted(data):  # a set may come back in another order
             lost = first_difference(decode_plain(data), decode_plain(again))
             if lost is not None:
-                problem = f"`{lost}` would be lost: {describe(type(value))} holds more than {describe(self.type)} declares"
+                problem = (
+                    f"`{lost}` would be lost: {describe(type(value))} holds more than {describe(self.type)} declares"
+                )
                 raise Misfit(problem)
         return data, back
 

@@ -269,7 +269,9 @@ class LogDecodeError(SkuldError, ValueError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"this is not a readable log: {self.problem}. Restore it from where it was stored; nothing was performed."
+        return (
+            f"this is not a readable log: {self.problem}. Restore it from where it was stored; nothing was performed."
+        )
 
 
 class EffectError(SkuldError):

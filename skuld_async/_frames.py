@@ -1,11 +1,12 @@
 """Frames: one running computation, or one handler at work, on the pump's own stack.
 
-This file alone touches ``asend``, ``athrow``, ``send`` and ``throw``. The pump calls what `steps` and `bound` give:
-``resume`` and ``inject`` step the body of an async generator; ``advance`` and ``fail`` step whatever the stack holds.
+This file alone touches ``asend``, ``athrow``, ``send`` and ``throw``. The pump steps the body of an async generator by
+its frame's ``resume`` and by `inject`, and whatever else the stack holds by the two that `steps` gives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -79,13 +80,7 @@ class Frame(msgspec.Struct, eq=False):
     """Cleanup: its effects are performed under a run cancel."""
     body: Any = None
     resume: Any = None
-    """Steps the body of an async generator with a value ..."""
-    inject: Any = None
-    """... or with an error."""
-    advance: Any = None
-    """Steps what the stack holds with a value ..."""
-    fail: Any = None
-    """... or with an error."""
+    """Steps the body of an async generator with a value."""
     parent: Frame | None = None
     """Who requested it."""
     internal: bool = False
@@ -94,10 +89,8 @@ class Frame(msgspec.Struct, eq=False):
     """Its first computation keeps this frame's activation number."""
     serves: Effect[Any] | None = None
     """The effect that this frame's handler answers, where it was awaited."""
-    loops: list[Loop] = []
+    loops: tuple[Loop, ...] = ()
     refusals: int = 0
-    result: Any = NOTHING
-    """What the body returned, once it has."""
 
     @property
     def name(self) -> str:
@@ -138,28 +131,55 @@ def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> 
     if type(computation) is Call:
         definition = computation.definition
         body = definition.body(*computation.args, **computation.kwargs)
-        if definition.is_generator:
-            resume, inject = body.asend, body.athrow
-            # Positional, and all at once: this is the price of each call of a computation.
-            return Frame(
-                strand, parent.table, place, activation, computation, parent.shielded, body, resume, inject,
-                parent.advance, parent.fail, parent,
-            )  # fmt: skip
-        return bind(Frame(strand, parent.table, place, activation, computation, parent.shielded, body), body)
+        resume = body.asend if definition.is_generator else None
+        return Frame(strand, parent.table, place, activation, computation, parent.shielded, body, resume, parent)
     frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, internal=True)
     own = cast("Wrapped[Any]", computation)
     frame.transparent = own.transparent
     frame.body = own.enter(frame)
-    return bind(frame, frame.body)
-
-
-def bind(frame: Frame, stepping: Any) -> Frame:
-    """Let the pump step *stepping* as *frame*."""
-    frame.advance, frame.fail = stepping.send, stepping.throw
     return frame
 
 
+def enter_call(strand: Strand, call: Call, parent: Frame) -> Any:
+    """Put a frame for *call* on the stack, in the place of *parent*, whose `yield` waits for it.
+
+    Returns:
+        The first step of an async generator; the coroutine, where the body is one.
+    """
+    place = parent.place
+    place.count = activation = place.count + 1
+    definition = call.definition
+    body = definition.body(*call.args, **call.kwargs) if call.kwargs else definition.body(*call.args)
+    # Positional, and all at once: this is the price of each call of a computation.
+    if not definition.is_generator:
+        strand.stack[-1] = Frame(strand, parent.table, place, activation, call, parent.shielded, body, None, parent)
+        return body
+    resume = body.asend
+    strand.stack[-1] = Frame(strand, parent.table, place, activation, call, parent.shielded, body, resume, parent)
+    _set_hooks(*_NO_HOOKS)
+    step = resume(None)
+    _set_hooks(*strand.hooks)
+    return step
+
+
+def steps(stepping: Any) -> tuple[Any, Any]:
+    """What steps a coroutine, or the pump of an async generator: with a value, and with an error."""
+    return stepping.send, stepping.throw
+
+
+def inject(frame: Frame, error: BaseException) -> Any:
+    """The step that throws *error* into the body of an async generator."""
+    return frame.body.athrow(error)
+
+
+def close(step: Any) -> None:
+    """Close what *step* steps, which goes on requesting though it was stopped: as far as it lets itself be closed."""
+    with contextlib.suppress(BaseException):  # its strand has its outcome
+        step.__self__.close()
+
+
 _set_hooks = sys.set_asyncgen_hooks
+_NO_HOOKS = (None, None)
 
 
 def first_step(frame: Frame) -> Any:
@@ -168,7 +188,7 @@ def first_step(frame: Frame) -> Any:
     The event loop's hooks stay out: the pump brings each generator to its end itself, and asyncio's bookkeeping costs
     more than the whole call. They are restored before any line of the body runs.
     """
-    _set_hooks(None, None)
+    _set_hooks(*_NO_HOOKS)
     step = frame.resume(None)
     _set_hooks(*frame.strand.hooks)
     return step

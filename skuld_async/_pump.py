@@ -25,7 +25,7 @@ from ._computation import Call
 from ._context import task_lookup
 from ._declared import describe
 from ._effect import Effect, Return, label_of
-from ._frames import NOTHING, Frame, Place, bind, first_step, open_frame, strip
+from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, open_frame, steps, strip
 from ._misuse import (
     EndlessUnwindError,
     MissingReturnError,
@@ -61,7 +61,19 @@ class CurrentCall(msgspec.Struct, frozen=True):
 class Strand:
     """One running line of a computation: its stack, and the signal that stopped it."""
 
-    __slots__ = ("current_task", "guarded", "hooks", "path", "refused", "run", "running", "seed", "stack", "sticky", "task")
+    __slots__ = (
+        "current_task",
+        "guarded",
+        "hooks",
+        "path",
+        "refused",
+        "run",
+        "running",
+        "seed",
+        "stack",
+        "sticky",
+        "task",
+    )
 
     def __init__(self, run: str, seed: str, path: str = "0") -> None:
         self.run = run
@@ -132,8 +144,10 @@ class Strand:
 @types.coroutine
 def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C901, PLR0912, PLR0915 - each call costs
     """Step the async generator of *frame*, and those that it yields to, to its end; the value is what it returned."""
-    stack = strand.stack
+    stack: list[Any] = strand.stack
     base = frame
+    table, resume = frame.table, frame.resume
+    result: Any = NOTHING
     value: Any
     error: BaseException | None
     step: Generator[Any, Any, Any] = first_step(frame)
@@ -141,13 +155,11 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
         try:
             item = yield from step
         except StopAsyncIteration:
-            value, error = frame.result, None
-            if value is NOTHING:
-                value, error = _ended_without(frame)
+            value, error = (result, None) if result is not NOTHING else _ended_without(frame)
         except BaseException as raised:
             value, error = None, strand.unwound(raised)
         else:
-            route = frame.table[type(item)]
+            route = table[type(item)]
             mode = route.mode
             try:
                 if strand.sticky is not None:
@@ -171,32 +183,39 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                     value = yield from route.function(item, frame)  # pyright: ignore[reportUnknownVariableType]
                     place.serving = place.nested = None
                 elif mode == RETURN:
-                    frame.result = item.value
-                    frame.table = frame.table.closed
+                    result = item.value
+                    frame.table = table = table.closed
                     value = None
                 elif mode != CALL:
                     raise Fault(_misuse(item, mode, frame))  # noqa: TRY301 - thrown in below
-                elif type(item) is Call and item.definition.is_generator:
-                    frame = stack[-1] = open_frame(strand, item, frame)
-                    step = first_step(frame)
-                    continue
+                elif type(item) is Call:
+                    step = enter_call(strand, item, frame)
+                    if item.definition.is_generator:
+                        frame = stack[-1]  # pyright: ignore[reportAssignmentType]
+                        resume = frame.resume
+                        continue
+                    try:
+                        value = yield from step  # pyright: ignore[reportUnknownVariableType]
+                    finally:
+                        stack[-1] = frame
                 else:
                     value = yield item
             except BaseException as raised:
                 if frame.refusals > _REFUSALS:
                     raise
-                step = frame.inject(strand.thrown(raised, frame, item))
+                step = inject(frame, strand.thrown(raised, frame, item))
             else:
-                step = frame.resume(value)
+                step = resume(value)
             continue
         if frame is base:
             if error is not None:
                 raise error
             return value
         # Only the base has no parent.
-        frame = stack[-1] = frame.parent  # type: ignore[assignment]  # pyright: ignore[reportCallIssue, reportArgumentType, reportAssignmentType]
-        step = frame.resume(value) if error is None else frame.inject(error)
-        error = None
+        frame = stack[-1] = frame.parent  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+        table, resume = frame.table, frame.resume
+        step = resume(value) if error is None else inject(frame, error)
+        result, error = NOTHING, None
 
 
 @types.coroutine
@@ -206,14 +225,14 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
     """Run *computation* as the root of *strand* in *scope*; the value is its result."""
     stack = strand.stack
     root = Frame(strand, scope.table, Place(f"{strand.path}/"), 0, computation, transparent=True)
-    push(strand, computation, root)
+    advance, fail = push(strand, computation, root)
+    waiting: list[Any] = []  # what steps the frames below, outermost first
     value: Any = None
     error: BaseException | None = None
     try:
         while True:
-            frame = stack[-1]
             try:
-                item = frame.advance(value) if error is None else frame.fail(error)
+                item = advance(value) if error is None else fail(error)
             except StopIteration as stop:
                 ended = stack.pop()
                 value, error = stop.value, None
@@ -221,15 +240,17 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
                     ended.place.serving = ended.place.nested = None
                 elif not stack:
                     return value
+                advance, fail = waiting.pop()
                 continue
             except BaseException as raised:
                 ended = stack.pop()
                 if ended.serves is not None:
                     value, error = None, strand.thrown(raised, ended, ended.serves)
-                    continue
-                value, error = None, strand.unwound(raised)
-                if not stack:
-                    raise
+                else:
+                    value, error = None, strand.unwound(raised)
+                    if not stack:
+                        raise
+                advance, fail = waiting.pop()
                 continue
             value = error = None
             frame = stack[-1]
@@ -256,44 +277,46 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
                 if mode == SYNC:
                     place.count += 1
                     value = route.function(item)
-                elif mode == CALL:
-                    push(strand, item, frame)
+                elif mode == SYNC_FRAMED:
+                    place.count += 1
+                    value = route.function(item, frame)
                 elif mode == CLOSED:
                     raise Fault(_misuse(item, mode, frame))  # noqa: TRY301 - thrown in below
                 else:
-                    place.count += 1
-                    if mode == SYNC_FRAMED:
-                        value = route.function(item, frame)
-                    else:
-                        push_handler(strand, route, item, frame)
+                    stepping = push(strand, item, frame) if mode == CALL else push_handler(strand, route, item, frame)
+                    waiting.append((advance, fail))
+                    advance, fail = stepping
             except BaseException as raised:
                 error = strand.thrown(raised, frame, item)
                 if frame.refusals > _REFUSALS:
+                    close(advance)
                     abandoned = stack.pop()
                     if abandoned.serves is not None:
                         error = strand.thrown(error, abandoned, abandoned.serves)
                     elif not stack:
                         raise error from None
+                    advance, fail = waiting.pop()
     finally:
         strand.running = False  # a task that the body left behind requests nothing more
         del error
 
 
-def push(strand: Strand, computation: Computation[Any], parent: Frame) -> None:
-    """Put a frame for *computation* on the stack."""
+def push(strand: Strand, computation: Computation[Any], parent: Frame) -> tuple[Any, Any]:
+    """Put a frame for *computation* on the stack; gives what steps it."""
     frame = open_frame(strand, computation, parent)
-    if frame.resume is not None:
-        bind(frame, pump(strand, frame))
     strand.stack.append(frame)
+    return steps(frame.body if frame.resume is None else pump(strand, frame))
 
 
-def push_handler(strand: Strand, route: Route, effect: Effect[Any], asker: Frame) -> None:
-    """Put an async handler, which answers *effect*, on the stack."""
+def push_handler(strand: Strand, route: Route, effect: Effect[Any], asker: Frame) -> tuple[Any, Any]:
+    """Put an async handler, which answers *effect*, on the stack; gives what steps it."""
+    asker.place.count += 1
     answer = route.function(effect) if route.mode == ASYNC else route.function(effect, asker)
     frame = Frame(strand, asker.table, asker.place, asker.activation, asker.computation, asker.shielded, answer)
     frame.serves = effect
     asker.place.serving = route
-    strand.stack.append(bind(frame, answer))
+    strand.stack.append(frame)
+    return steps(answer)
 
 
 def _within(strand: Strand, route: Route) -> Route:

@@ -37,7 +37,7 @@ def test_public_names_are_those_re_exported_and_sorted() -> None:
 
     assert public_names(tree) == sorted(seen)
     assert skuld_async.__all__ == sorted(seen)
-    assert seen == skuld_async._HOMES  # pyright: ignore[reportPrivateUsage]
+    assert seen == skuld_async._HOMES
     assert [name for name in skuld_async.__all__ if not hasattr(skuld_async, name)] == []
     assert dir(skuld_async) == skuld_async.__all__
 

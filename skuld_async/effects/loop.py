@@ -79,7 +79,7 @@ def enter_iteration(frame: Frame, loop: Loop) -> None:
     """Number what follows in *frame* under *loop*; the loops inside the previous iteration are over."""
     outer = [known for known in frame.loops if known.label != loop.label]
     depth = next((i for i, known in enumerate(frame.loops) if known.label == loop.label), len(outer))
-    frame.loops = [*frame.loops[:depth], loop]
+    frame.loops = (*frame.loops[:depth], loop)
     frame.place = Place(f"{mark_id(frame, loop)}/")
 
 

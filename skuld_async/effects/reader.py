@@ -72,7 +72,6 @@ class Reader(Generic[T]):
         return _local(self, change, comp)
 
 
-
 @computation(name="skuld_async:Reader.local")
 async def _local(key: Reader[Any], change: Callable[[Any], Any], comp: Computation[Any]) -> Effectful[Any]:
     value = yield key.ask()

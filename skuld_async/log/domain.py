@@ -47,9 +47,16 @@ class DomainError(SkuldError):
 def _struct_of(cls: type[DomainError]) -> Any:
     """The struct that stores the fields of *cls*, made when it is first needed."""
     if cls.__fields_struct__ is None:
-        own = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", {}) if issubclass(base, DomainError)}
+        own = {
+            name
+            for base in cls.__mro__
+            for name in vars(base).get("__annotations__", {})
+            if issubclass(base, DomainError)
+        }
         hints = {name: kind for name, kind in get_type_hints(cls).items() if name in own and not name.startswith("__")}
-        fields = [(name, kind, getattr(cls, name)) if hasattr(cls, name) else (name, kind) for name, kind in hints.items()]
+        fields = [
+            (name, kind, getattr(cls, name)) if hasattr(cls, name) else (name, kind) for name, kind in hints.items()
+        ]
         cls.__fields_struct__ = msgspec.defstruct(cls.__name__, fields, frozen=True)
     return cls.__fields_struct__
 

@@ -29,7 +29,6 @@ NO_DATA = Raw(b"{}")
 NULL = Raw(b"null")
 
 
-
 def raw_value(data: bytes) -> Raw:
     """*data* as an entry holds it: null is left out of the document."""
     return NULL if data == b"null" else Raw(data)

@@ -43,12 +43,11 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         children = [to_data(child, raises) for child in group.exceptions]
-        return ErrorData("group", name, _encodable(group.message), children=children)
+        return ErrorData("group", name, encodable(group.message), children=children)
     if isinstance(error, domain.DomainError):
-        try:
-            return ErrorData("domain", name, message, Raw(domain.fields_of(error)), declared=isinstance(error, tuple(raises)))
-        except Misfit:
-            pass
+        fields = _fields_of(error)
+        if fields is not None:
+            return ErrorData("domain", name, message, Raw(fields), declared=isinstance(error, tuple(raises)))
     if isinstance(error, ResultError):
         return ErrorData("result", error.effect, error.problem)
     if isinstance(error, EffectError):
@@ -62,14 +61,25 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
     return ErrorData("other", name, message, data)
 
 
+def _fields_of(error: domain.DomainError) -> bytes | None:
+    """The JSON of the error's fields, where calling its class with them gives the error again."""
+    try:
+        fields = domain.fields_of(error)
+        domain.rebuild(type(error), fields)
+    except Exception:  # the user's constructor may raise anything
+        return None
+    return fields
+
+
 def _text_of(error: BaseException) -> str:
     try:
-        return _encodable(str(error))
+        return encodable(str(error))
     except Exception as failure:
         return f"its text cannot be had ({type(failure).__name__})"
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """*text*, with an escape for what UTF-8 cannot say."""
     return text.encode(errors="backslashreplace").decode()
 
 

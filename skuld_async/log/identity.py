@@ -77,7 +77,9 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
     if header.arguments == arguments or (call is not None and _same(call, header.arguments, arguments)):
         return
     version = None if call is None else call.definition.version
-    changed = f"; the log was written by version {header.version}, this is {version}" if header.version != version else ""
+    changed = (
+        f"; the log was written by version {header.version}, this is {version}" if header.version != version else ""
+    )
     raise DivergenceError(
         f"run {header.run} of {comp.name} was started with other arguments",
         expected=bytes(header.arguments).decode(errors="replace"),
@@ -94,9 +96,7 @@ def _same(call: Call, logged: Raw, today: Raw) -> bool:
     if not isinstance(plain, dict) or plain.keys() != _plain(today).keys():
         return False
     try:
-        again = {
-            name: call.definition.parameter(name).decode(encode_canonical(value)) for name, value in plain.items()
-        }
+        again = {name: call.definition.parameter(name).decode(encode_canonical(value)) for name, value in plain.items()}
     except Misfit:
         return False
     return encode_canonical(again) == bytes(today)

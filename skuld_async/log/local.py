@@ -53,7 +53,9 @@ class Local:
         journal, codec, perform = self.journal, self.codec, self.live.function
         entries, sig, slow = journal.entries, codec.sig, self.record
         constant, exact_value = codec.constant, codec.answer.exact
-        field, exact_field = (attrgetter(codec.exact[0][0]), codec.exact[0][1]) if len(codec.exact) == 1 else (type, None)
+        field, exact_field = (
+            (attrgetter(codec.exact[0][0]), codec.exact[0][1]) if len(codec.exact) == 1 else (type, None)
+        )
         encode, encode_value = codec.encode, codec.encode_exact
         if constant is None and exact_field is None:
             return slow

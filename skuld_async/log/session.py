@@ -256,7 +256,7 @@ class Session(Generic[T]):
             place = strand.stack[-1].place
             is_cut = self.questions.parked is not None or self.in_flight is not None or place.serving is not None
             at = place.current_id if is_cut else behind(place)
-        header.status, header.cancelled = "cancelled", Cancellation(at, reason)
+        header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason))
         self._stop(RunCancel())
 
     def cancel_again(self) -> None:

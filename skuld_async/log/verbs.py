@@ -46,7 +46,12 @@ _INSIDE = ("State[", "EventAccumulator[", "Reader[", "Clock.", "Fresh.", "mark_l
 
 
 async def start(
-    comp: Computation[T], /, *handlers: Handler, id: str | None = None, seed: str | None = None, **options: Unpack[Options]
+    comp: Computation[T],
+    /,
+    *handlers: Handler,
+    id: str | None = None,
+    seed: str | None = None,
+    **options: Unpack[Options],
 ) -> Outcome[T]:
     """Start a run and go on until it ends or suspends; nothing of it stays in this process.
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypeVar, Unpack
 
+from skuld_async._declared import encode_canonical
+from skuld_async._effect import Kind
 from skuld_async._errors import DeploymentError, SkuldError
 from skuld_async.log import verbs
 from skuld_async.log.identity import identify
@@ -69,11 +71,11 @@ async def always_cold(
     Raises:
         ColdMismatchError: The two runs differ.
     """
-    straight = await _straight(comp, _scope(handlers, fresh), answer, options)
-    live: list[str] = []
-    cold = await _cold(comp, _scope(handlers, fresh), answer, options, live)
+    once, live = _Live(options), _Live(options)
+    straight = await _straight(comp, _scope(handlers, fresh), answer, once)
+    cold = await _cold(comp, _scope(handlers, fresh), answer, live, len(once.ids))
     _compare(straight, cold)
-    twice = sorted({one for one in live if live.count(one) > 1})
+    twice = sorted({one for one in live.ids if live.ids.count(one) > 1})
     if twice:
         what = "the number of live calls"
         raise ColdMismatchError(what, "one for each effect", f"{', '.join(twice)} more than once")
@@ -84,10 +86,25 @@ def _scope(handlers: Sequence[Handler], fresh: Callable[[], Sequence[Handler]] |
     return (VirtualClock().handler(), *handlers, *(fresh() if fresh is not None else ()))
 
 
+class _Live:
+    """The effects that a run performed, by id; unlogged ones, which each replay performs, do not count."""
+
+    def __init__(self, options: Options) -> None:
+        self.ids: list[str] = []
+        self.options: Options = {**options, "observe": (*options.get("observe", ()), self._note)}
+        self._unlogged = {Kind.UNLOGGED, *((Kind.LOCAL, Kind.RECORDED) if "effects" in options else ())}
+
+    def _note(self, observation: Observation) -> None:
+        is_settled = observation.error is None or isinstance(observation.error, Exception)
+        is_logged = type(observation.request.effect).__kind__ not in self._unlogged
+        if is_settled and is_logged and not observation.replayed:
+            self.ids.append(observation.request.id)
+
+
 async def _straight(
-    comp: Computation[T], handlers: tuple[Handler, ...], answer: Callable[[Any], Any] | None, options: Options
+    comp: Computation[T], handlers: tuple[Handler, ...], answer: Callable[[Any], Any] | None, live: _Live
 ) -> Outcome[T]:
-    async with verbs.open_session(comp, *handlers, id=_RUN, seed=_SEED, **options) as session:
+    async with verbs.open_session(comp, *handlers, id=_RUN, seed=_SEED, **live.options) as session:
         outcome = await session.outcome()
         while isinstance(outcome, Suspended) and outcome.wait is not None:
             await session.answer(_answer_to(outcome, answer))
@@ -99,8 +116,8 @@ async def _cold(
     comp: Computation[T],
     handlers: tuple[Handler, ...],
     answer: Callable[[Any], Any] | None,
-    options: Options,
-    live: list[str],
+    live: _Live,
+    most: int,
 ) -> Outcome[T]:
     log = Log()
     log.header.run, log.header.seed = _RUN, _SEED
@@ -108,16 +125,12 @@ async def _cold(
     given: Answer | None = None
     budget = 1
 
-    def count(observation: Observation) -> None:
-        settled = observation.error is None or isinstance(observation.error, Exception)
-        if settled and not observation.replayed:
-            live.append(observation.request.id)
-
-    observers = (*options.get("observe", ()), count)
     while True:
+        if len(live.ids) > most:  # it may never end
+            what = "the number of effects"
+            raise ColdMismatchError(what, str(most), f"{live.ids[-1]} and more")
         before = log.to_json()
-        stepwise: Options = {**options, "observe": observers}
-        async with verbs.open_log(comp, log, handlers, stepwise, answer=given, budget=budget) as session:
+        async with verbs.open_log(comp, log, handlers, live.options, answer=given, budget=budget) as session:
             outcome: Outcome[T] = await session.outcome()
         if not isinstance(outcome, Suspended):
             return outcome
@@ -156,3 +169,11 @@ def _compare(straight: Outcome[Any], cold: Outcome[Any]) -> None:
 def shown(entry: Any) -> tuple[str, ...]:
     """What of an entry is the same in each run, whatever the order of a set."""
     return (entry.id, entry.sig, bytes(entry.data).decode(), entry.state)
+
+
+def shown_value(outcome: Outcome[Any]) -> str:
+    """The result, the same whatever the order of a set; nothing where there is none."""
+    try:
+        return encode_canonical(outcome.value).decode() if isinstance(outcome, Completed) else ""
+    except TypeError:  # a set of what cannot be sorted
+        return ""

@@ -18,7 +18,7 @@ import pytest
 from typing_extensions import TypeVar, Unpack
 
 from .cold import always_cold as run_always_cold
-from .cold import shown
+from .cold import shown, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,9 +59,8 @@ def always_cold(request: pytest.FixtureRequest) -> AlwaysCold:
 
     async def run(comp: Any, *handlers: Any, **options: Any) -> Any:
         outcome = await run_always_cold(comp, *handlers, **options)
-        result = outcome.log.header.result
         entries = [shown(entry) for entry in outcome.log.entries]
-        logs.append([entries, bytes(result).decode() if isinstance(result, bytes) else ""])
+        logs.append([entries, shown_value(outcome)])
         return outcome
 
     return run
@@ -97,7 +96,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     differing = config.stash[_differing]
     for node in differing:
         terminalreporter.write_line(f"FAILED {node} - its log depends on PYTHONHASHSEED (a set of strings?)", red=True)
-    terminalreporter.write_line(f"always_cold: {len(compared)} tests, {len(differing)} differ under another PYTHONHASHSEED")
+    terminalreporter.write_line(
+        f"always_cold: {len(compared)} tests, {len(differing)} differ under another PYTHONHASHSEED"
+    )
 
 
 def _run_child(config: pytest.Config, nodes: list[str]) -> tuple[dict[str, Any] | None, str]:

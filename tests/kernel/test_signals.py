@@ -283,6 +283,50 @@ async def test_an_abandoned_body_is_closed_with_its_callers() -> None:
     assert sorted(left) == ["caller", "closed"]
 
 
+@pytest.mark.parametrize("by_yield", [True, False], ids=["yield", "await"])
+@pytest.mark.parametrize("in_handler", [True, False], ids=["handler", "callee"])
+async def test_an_endless_handler_or_callee_is_abandoned(in_handler: bool, by_yield: bool) -> None:
+    """5.8 So is a handler that goes on requesting, and a callee: who asked for it unwinds in the ordinary way."""
+    tries = 0
+    left: list[str] = []
+
+    async def endless() -> str:
+        nonlocal tries
+        while tries < 100_000:
+            tries += 1
+            try:
+                await Double(1)
+            except GeneratorExit:
+                raise
+            except BaseException:  # noqa: BLE001, S110
+                pass
+        return "never"
+
+    async def handler(_effect: Charge) -> str:
+        return await endless()
+
+    request = Charge() if in_handler else computation(endless)()
+
+    @computation
+    async def yielding() -> Effectful[str]:
+        try:
+            yield Return((yield request))
+        finally:
+            left.append("caller")
+
+    @computation
+    async def awaiting() -> str:
+        try:
+            return await request
+        finally:
+            left.append("caller")
+
+    with pytest.raises(EndlessUnwindError):
+        await run(yielding() if by_yield else awaiting(), Charge.handled_by(handler))
+    assert 1_000 < tries < 1_100
+    assert left == ["caller"]
+
+
 async def test_a_cancellation_does_not_hide_a_deployment_error() -> None:
     """5.8 Where a strand is cancelled while it unwinds from a deployment error, the latter is the outcome."""
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import zlib
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import msgspec
@@ -45,7 +45,7 @@ from .shop import (
 )
 
 each = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -184,25 +184,21 @@ async def test_a_damaged_document_is_a_log_that_goes_on_or_an_error(data: bytes)
     await _goes_on(log)
 
 
+_OBJECT: type[Any] = dict
+_ARRAY: type[Any] = list
+"""Named, because type checkers would take what is in them for unknown."""
+
+
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
     """Each place in a JSON tree, as its container and its key."""
-    found: list[tuple[Any, Any]] = []
-    container, keys = tree, cast("list[Any]", [])
-    match tree:
-        case dict():
-            keys += tree
-        case list():
-            keys += range(len(cast("list[Any]", tree)))
-        case _:
-            pass
-    for key in keys:
-        found.append((container, key))
-        found += _nodes(container[key])
-    return found
+    keys: list[Any] = [*tree] if isinstance(tree, _OBJECT) else []
+    keys += range(len(tree)) if isinstance(tree, _ARRAY) else ()
+    return [place for key in keys for place in ((tree, key), *_nodes(tree[key]))]
 
 
 def _fields(node: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", node) if isinstance(node, dict) else {}
+    fields: dict[str, Any] = node if isinstance(node, _OBJECT) else {}
+    return fields
 
 
 _WORDS = [

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from skuld_async import (
     Clock,
@@ -384,6 +385,22 @@ async def test_a_message_that_is_no_unicode_can_be_logged() -> None:
         assert type(again.error) is type(outcome.error)
         assert str(again.error) == str(outcome.error)
         assert world.calls == ["charge 1"]
+
+
+async def test_a_reason_that_is_no_unicode_can_be_logged() -> None:
+    """6.12 The reason of a cancel is free text from outside: whatever it holds, the log can be written."""
+
+    @computation
+    async def asks() -> Effectful[str]:
+        yield Return((yield Comment()))
+
+    async with open_session(asks()) as session:
+        await session.outcome()
+        outcome = await session.cancel("\ud800")
+
+    header = stored(outcome.log).header
+    assert header.cancelled is not UNSET
+    assert header.cancelled.reason == "\\ud800"
 
 
 async def test_a_log_prints_as_a_table() -> None:

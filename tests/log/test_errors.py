@@ -27,6 +27,13 @@ class Surprise(Exception):
     """An error that nobody declared."""
 
 
+class Peculiar(DomainError):
+    item: str
+
+    def __init__(self, name_of_the_item: str) -> None:
+        super().__init__(item=name_of_the_item)
+
+
 class Holder(DomainError):
     items: list[str]
     price: float | None = None
@@ -81,6 +88,15 @@ async def test_a_domain_error_arrives_as_itself_with_its_fields() -> None:
 async def test_a_domain_error_that_cannot_be_stored_arrives_as_an_effect_error_both_times() -> None:
     """6.6 A DomainError whose fields JSON cannot hold is an error like any other, on the first run too."""
     first, again, kind = await both(Holder(["x"], price=float("nan")))
+
+    assert kind == "other"
+    assert type(first) is type(again) is EffectError
+    assert first.args == again.args
+
+
+async def test_a_domain_error_that_its_class_cannot_rebuild_arrives_as_an_effect_error_both_times() -> None:
+    """6.6 A DomainError is rebuilt by calling its class; else the first run sees no more than a replay."""
+    first, again, kind = await both(Peculiar("book"))
 
     assert kind == "other"
     assert type(first) is type(again) is EffectError

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from skuld_async import (
     Computation,
@@ -15,6 +16,7 @@ from skuld_async import (
     Log,
     Outcome,
     Return,
+    State,
     Throw,
     UnencodableError,
     computation,
@@ -144,6 +146,29 @@ async def test_an_effect_that_the_log_does_not_hold_is_never_performed_silently(
         error = await refused(after(), await parked())
         assert error.entry == "0/3"
         assert ("was added to the computation" in error.cause) == (effect != Charge(77))
+
+
+async def test_a_local_effect_is_not_taken_for_another_that_has_the_same_data_and_value() -> None:
+    """6.4 A local effect is matched by sig, too: reading another state is a divergence even if both hold the same."""
+    count = State("count", int)
+
+    @computation(name="reads")
+    async def reads(*, other: bool = False) -> Effectful[int]:
+        value = yield total.get()
+        yield Approval()
+        yield Return(value)
+
+    @computation(name="reads")
+    async def reads_another(*, other: bool = False) -> Effectful[int]:
+        value = yield count.get()
+        yield Approval()
+        yield Return(value)
+
+    scope = [total.handler(0), count.handler(0)]
+    log = suspended(await start(reads(), *scope)).log
+    with pytest.raises(DivergenceError) as caught:
+        await resume(reads_another(), log, *scope, answer="yes")
+    assert caught.value.what == "State[count].get is requested where the log holds State[total].get"
 
 
 async def test_an_unconsumed_tail_is_a_divergence() -> None:
@@ -367,6 +392,25 @@ async def test_replay_verifies_and_performs_nothing() -> None:
             await replay(other(), log, *world.handlers)
     assert log.to_json() == stood
     assert world.calls == ["charge 1"]
+
+
+async def test_replay_performs_nothing_behind_the_log() -> None:
+    """6.7 `replay` performs nothing: a run that was stopped on its way is stopped there again."""
+
+    @computation
+    async def charges() -> Effectful[str]:
+        yield Charge(1)
+        yield Return((yield Charge(2)))
+
+    world = World()
+    log = completed(await start(charges(), *world.handlers)).log
+    del log.entries[1:]
+    log.header.status, log.header.result = "running", UNSET
+    outcome = suspended(await replay(charges(), stored(log), *world.handlers))
+
+    assert outcome.wait is None
+    assert ids(outcome.log) == ["0/1"]
+    assert world.calls == ["charge 1", "charge 2"]
 
 
 async def test_replay_of_a_failed_run_fails_in_the_same_way() -> None:

@@ -173,7 +173,7 @@ async def test_only_failed_runs_are_run_again(status: str) -> None:
 
 @pytest.mark.parametrize("nested_fails", [True, False])
 async def test_what_a_failed_handler_had_asked_for_stands(*, nested_fails: bool) -> None:
-    """6.7 Calls that the failed effect's handler made are part of it: settled ones stand, the one that failed runs again."""
+    """6.7 Calls that the failed effect's handler made are part of it: settled ones stand, a failed one runs again."""
 
     async def notify(effect: Notify) -> None:
         await Charge(1)

@@ -15,6 +15,7 @@ from skuld_async import (
     Return,
     State,
     computation,
+    open_session,
     replay,
     resume,
     start,
@@ -105,7 +106,7 @@ SCOPES: dict[str, tuple[Computation[Any], list[tuple[str, str]], Any, list[str]]
 
 @pytest.mark.parametrize("name", list(SCOPES))
 async def test_what_a_scope_cut_short_is_discarded_and_comes_to_the_same_on_replay(name: str) -> None:
-    """6.8 The entry is discarded with the cause `body-scope`; a replay waits there until the scope fires, performing nothing."""
+    """6.8 The entry is discarded with the cause `body-scope`; a replay waits there until the scope fires."""
     comp, expected, value, performed = SCOPES[name]
     desk = Desk()
     more = [Served.handled_by(serve), counter.handler(0)]
@@ -163,7 +164,7 @@ def in_a_deadline() -> Any:
 
 @pytest.mark.parametrize("scope", [in_fail_after, in_move_on_after, in_a_deadline])
 @pytest.mark.parametrize("deep", [False, True], ids=["here", "below"])
-async def test_a_deadline_across_a_question_is_refused(scope: Any, deep: bool) -> None:  # noqa: FBT001
+async def test_a_deadline_across_a_question_is_refused(scope: Any, deep: bool) -> None:
     """6.8 A deadline that the body holds across a `Yield` is refused at that line, also where a callee asks."""
 
     @computation
@@ -179,6 +180,7 @@ async def test_a_deadline_across_a_question_is_refused(scope: Any, deep: bool) -
 
     with pytest.raises(DeadlineAcrossYieldError, match=r"Approval is asked at .*test_body_scopes.py:\d+") as caught:
         await start(holds())
+    assert caught.value.log is not None
     assert caught.value.log.waits == []
     assert caught.value.log.entries == []
 
@@ -230,7 +232,7 @@ async def test_a_deadline_that_is_over_before_the_question_may_be_held() -> None
 
 
 async def test_a_question_in_a_scope_that_was_cancelled_is_not_asked() -> None:
-    """6.8 A question inside a scope that the body has cancelled is cut short as any await would be, and leaves no wait."""
+    """6.8 A question in a scope that the body has cancelled is cut short as any await would be, and leaves no wait."""
 
     @computation
     async def changes_its_mind() -> Effectful[str]:
@@ -257,3 +259,35 @@ async def test_an_answer_that_is_there_needs_no_deadline_check() -> None:
         yield Return(decision)
 
     assert completed(await start(holds(), Approval.always("approved"))).value == "approved"
+
+
+async def test_a_question_that_the_body_gives_up_while_it_waits() -> None:
+    """6.8 In a hot session a scope of the body may give up a parked question: it is discarded, and the run goes on."""
+    give_up = anyio.Event()
+
+    @computation
+    async def gives_up() -> Effectful[str]:
+        decision = "gave up"
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                await give_up.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch)
+            decision = yield Approval("lamp")
+        yield Call("went on")
+        yield Return(decision)
+
+    desk = Desk()
+    async with open_session(gives_up(), *desk.handlers) as session:
+        suspended(await session.outcome())
+        give_up.set()
+        await desk.at("went on").wait()
+        outcome = completed(await session.outcome())
+    assert outcome.value == "gave up"
+    assert states(outcome.log) == [("0/1", "discarded"), ("0/2", "executed")]
+    assert outcome.log.waits == []
+    again = Desk()
+    assert completed(await replay(gives_up(), stored(outcome.log), *again.handlers)).value == "gave up"
+    assert again.arrived == []

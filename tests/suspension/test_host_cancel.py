@@ -112,7 +112,7 @@ async def test_a_task_group_of_the_host() -> None:
     async def runs() -> None:
         await start(calls("hang"), *desk.handlers, into=log, id="run")
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
         async with anyio.create_task_group() as group:
             group.start_soon(sister)
             group.start_soon(runs)
@@ -124,7 +124,7 @@ async def test_a_task_group_of_the_host() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_task_cancel(times: int) -> None:
-    """7.7 asyncio's own `task.cancel()`, once or over and over: the task is cancelled, no other is left, the log goes on."""
+    """7.7 asyncio's own `task.cancel()`, once or often: the task is cancelled, no other is left, the log goes on."""
     log, desk = Log(), Desk()
     notes: list[str] = []
 
@@ -138,7 +138,7 @@ async def test_task_cancel(times: int) -> None:
         yield Return(answer)
 
     before = asyncio.all_tasks()
-    task = asyncio.create_task(start(slow_to_leave(), *desk.handlers, into=log, id="run"))  # type: ignore[arg-type]
+    task = asyncio.create_task(start(slow_to_leave(), *desk.handlers, into=log, id="run"))
     await desk.at("hang").wait()
     for _ in range(times):
         task.cancel()
@@ -184,7 +184,7 @@ async def test_while_the_body_is_in_an_await_of_its_own() -> None:
 
     async def host() -> None:
         await desk.at("before").wait()
-        while not log.entries or log.entries[0].state == "started":
+        while not log.entries or log.entries[0].state == "started":  # noqa: ASYNC110 - nothing tells when a log grows
             await anyio.sleep(0.001)
         group.cancel_scope.cancel()
 
@@ -226,7 +226,7 @@ async def ask_first(effect: Call) -> str:
 
 
 async def test_during_a_cleanup() -> None:
-    """7.7 A cleanup that is in flight is no exception: it stays started, and the resume performs it again under its key."""
+    """7.7 A cleanup in flight is no exception: it stays started, and the resume performs it again under its key."""
     comp = calls("a").ensure(Release("hang"))
     desk = Desk()
     log = await host_cancelled(comp, *desk.handlers, when=desk.at("release hang"), id="run")
@@ -243,7 +243,10 @@ async def test_during_the_cleanup_of_a_cancelled_run() -> None:
     desk = Desk()
     log = Log()
     with anyio.CancelScope() as scope:
-        async with open_session(comp, *desk.handlers, into=log, id="run") as session, anyio.create_task_group() as group:
+        async with (
+            open_session(comp, *desk.handlers, into=log, id="run") as session,
+            anyio.create_task_group() as group,
+        ):
 
             async def host() -> None:
                 await desk.at("release hang").wait()
@@ -281,7 +284,7 @@ async def test_while_a_handler_requests_effects() -> None:
 
 @pytest.mark.parametrize("then", ["request", "await"])
 async def test_a_call_that_ends_all_the_same_is_kept(then: str) -> None:
-    """7.7 A call that shields itself is not lost: its answer is settled, then the run stops behind it, wherever the body is."""
+    """7.7 A call that shields itself is not lost: its answer is settled, then the run stops behind it."""
     entered, leave = anyio.Event(), anyio.Event()
     arrived: list[str] = []
 
@@ -336,7 +339,7 @@ async def test_an_error_made_of_the_cancellation_is_no_answer() -> None:
 
 
 async def test_the_caller_that_was_cancelled_goes_on() -> None:
-    """7.7 The caller sees its own cancellation and nothing else: behind its scope it works, with the log in its hand."""
+    """7.7 The caller sees its own cancellation and nothing else: behind its scope it works, and holds the log."""
     log, desk = Log(), Desk()
     with anyio.move_on_after(0.01):
         await start(calls("hang"), *desk.handlers, into=log)

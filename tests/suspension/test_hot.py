@@ -18,7 +18,20 @@ from skuld_async import (
     start,
 )
 
-from .parts import Approval, Call, Comment, Desk, approval, calls, cancelled, completed, failed, states, stored, suspended
+from .parts import (
+    Approval,
+    Call,
+    Comment,
+    Desk,
+    approval,
+    calls,
+    cancelled,
+    completed,
+    failed,
+    states,
+    stored,
+    suspended,
+)
 
 total = State("hot.total", int)
 spoken = EventAccumulator("hot.spoken", str)
@@ -45,7 +58,7 @@ async def talk(rounds: int) -> Effectful[int]:
 
 
 async def test_outcome_and_answer_take_turns() -> None:
-    """7.5 `await session.outcome()`, `await session.answer(...)`, until it ends; events and state are there at each turn."""
+    """7.5 `session.outcome()`, `session.answer(...)`, until it ends; events and state are there at each turn."""
     async with open_session(talk(3), total.handler(0), spoken.handler()) as session:
         for number in range(3):
             outcome = suspended(await session.outcome())
@@ -136,7 +149,7 @@ async def test_leaving_at_once_performs_nothing() -> None:
 async def test_an_error_of_the_caller_leaves_as_it_is() -> None:
     """7.5 What the block of the session raises comes out as itself, not in a group; the run suspends cold."""
     error = LookupError("the caller's own")
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(LookupError) as caught:  # noqa: PT012
         async with open_session(approval("lamp"), *Desk().handlers) as session:
             suspended(await session.outcome())
             raise error
@@ -161,10 +174,10 @@ async def test_a_failure_is_an_outcome_of_the_session() -> None:
 
 
 @pytest.mark.parametrize("ask", [True, False], ids=["outcome", "leave"])
-async def test_an_error_of_the_deployment_does_not_pass_in_silence(ask: bool) -> None:  # noqa: FBT001
+async def test_an_error_of_the_deployment_does_not_pass_in_silence(ask: bool) -> None:
     """5.6 It is raised by `outcome`, or where nobody asked, on leaving; with the log."""
     desk = Desk()
-    with pytest.raises(UnhandledEffectError) as caught:
+    with pytest.raises(UnhandledEffectError) as caught:  # noqa: PT012
         async with open_session(approval("lamp"), Call.handled_by(desk.serve)) as session:
             suspended(await session.outcome())
             await session.answer("approved")
@@ -180,7 +193,7 @@ async def test_a_misuse_in_a_hot_session_is_raised_once() -> None:
 
     @computation
     async def wrong() -> Effectful[str]:
-        yield "not an effect"  # type: ignore[misc]
+        yield "not an effect"  # type: ignore[misc]  # pyright: ignore[reportReturnType]
         yield Return("")
 
     async with open_session(wrong()) as session:
@@ -225,7 +238,7 @@ def waiting() -> Computation[str]:
 
 
 async def test_cancel_at_once_performs_nothing_but_the_cleanup() -> None:
-    """7.7 A run that is cancelled before its strand began requests nothing; its cleanup is performed, and the log says so."""
+    """7.7 A run that is cancelled before its strand began requests nothing; its cleanup is performed, and logged."""
     desk = Desk()
     async with open_session(waiting(), *desk.handlers) as session:
         outcome = cancelled(await session.cancel("never mind"))

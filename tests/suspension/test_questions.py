@@ -41,7 +41,7 @@ class WhenAndHowMuch(Yield[list[Travel]], frozen=True):
 async def asks(*questions: Any) -> Effectful[list[Any]]:
     answers: list[Any] = []
     for question in questions:
-        answers.append((yield question))
+        answers.append((yield question))  # noqa: PERF401 - a comprehension cannot yield
     yield Return(answers)
 
 
@@ -109,7 +109,7 @@ async def test_the_schema_is_gone_once_there_is_an_answer() -> None:
 
 
 async def test_a_named_question_is_found_by_its_name() -> None:
-    """7.1 `question.named(...)` is an option of the wait, no field: the question, its digest and its match are the same."""
+    """7.1 `question.named(...)` is an option of the wait, no field: question, digest and match are the same."""
     plain = suspended(await start(asks(Approval("lamp"))))
     named = suspended(await start(asks(Approval("lamp").named("approval"))))
     assert plain.wait is not None
@@ -122,7 +122,7 @@ async def test_a_named_question_is_found_by_its_name() -> None:
 
     assert Approval.__struct_fields__ == ("purchase",)
     assert Yield.__struct_fields__ == ()
-    assert completed(await resume(asks(Approval("lamp").named("approval")), named.log, answer="approved"))
+    completed(await resume(asks(Approval("lamp").named("approval")), named.log, answer="approved"))
 
 
 async def test_naming_makes_a_copy() -> None:
@@ -167,12 +167,13 @@ BAD_IDS = ["enum", "none", "unencodable", "nested", "missing-field", "nan", "sur
 
 @pytest.mark.parametrize(("question", "answer", "problem"), BAD, ids=BAD_IDS)
 async def test_a_bad_answer_is_refused_and_the_wait_stays_open(question: Any, answer: Any, problem: str) -> None:
-    """7.2 An answer is decoded before it is consumed: a bad one is refused with the path, and the log stays as it was."""
+    """7.2 An answer is decoded before it is consumed: a bad one is refused with the path, the log stays as it was."""
     log = suspended(await start(asks(question))).log
     before = log.to_json()
     with pytest.raises(InvalidAnswerError, match=problem) as caught:
         await resume(asks(question), log, answer=answer)
     assert log.to_json() == before
+    assert caught.value.log is not None
     assert caught.value.log.to_json() == before
     assert "The wait stays open" in str(caught.value)
     assert caught.value.entry == log.waits[0].id

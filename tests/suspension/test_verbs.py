@@ -1,6 +1,7 @@
 """What each verb does with a log of each status: the table in `skuld_async.log.verbs`, cell by cell."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -65,7 +66,7 @@ async def order() -> Effectful[str]:
 
 
 def comp(status: str = "") -> Computation[str]:
-    """The computation of a log of *status*; what failed has no cleanup, because `rerun` refuses to pass over effects."""
+    """The computation of a log of *status*; what failed has no cleanup, because `rerun` passes over no effects."""
     return order() if status == "failed" else order().ensure(Release("lamp"))
 
 
@@ -120,7 +121,7 @@ MAKERS: dict[str, Callable[[], Awaitable[Log]]] = {
 }
 VERBS: dict[str, Callable[..., Awaitable[Outcome[str]]]] = {
     "resume": resume,
-    "resume(answer=)": lambda comp, log, *handlers: resume(comp, log, *handlers, answer=ANSWER),
+    "resume(answer=)": partial(resume, answer=ANSWER),
     "replay": replay,
     "rerun": rerun,
 }
@@ -165,6 +166,7 @@ async def test_the_cell(verb: str, status: str) -> None:
     if what == "refused":
         with pytest.raises((NotWaitingError, RerunRefusedError)) as caught:
             await VERBS[verb](comp(status), log, *desk.handlers)
+        assert caught.value.log is not None
         assert caught.value.log.to_json() == before
     else:
         outcome = await VERBS[verb](comp(status), log, *desk.handlers)
@@ -301,7 +303,7 @@ async def order_fails_otherwise() -> Effectful[str]:
     ],
 )
 async def test_the_same_is_verified(verb: str, status: str, changed: Computation[str]) -> None:
-    """Where the verbs say "the same", another computation is a divergence: nothing is performed, the log stays as it was."""
+    """Another computation is a divergence wherever the verbs say "the same": nothing is performed, the log stays."""
     log = await MAKERS[status]()
     before = log.to_json()
     desk = Shop()
@@ -325,7 +327,7 @@ async def test_a_refused_answer_says_how_to_go_on() -> None:
 
 
 async def test_a_cancelled_run_whose_wait_looks_open_takes_no_answer() -> None:
-    """A process that ended between recording the cancel and delivering it left the wait open; it is cancelled all the same."""
+    """A process that ended between recording the cancel and delivering it left the wait open; it is cancelled too."""
     log = cut(await make_cancelled())
     log.entries[1] = (await make_suspended()).entries[1]
     assert [wait.id for wait in log.waits] == ["0/2"]
@@ -361,4 +363,5 @@ async def test_errors_of_the_deployment_carry_the_log(verb: str) -> None:
     with pytest.raises(DivergenceError, match="this is the log of shop:order, not of shop:other") as caught:
         await VERBS[verb](other(), log, *Shop().handlers)
     assert log.to_json() == before
+    assert caught.value.log is not None
     assert [entry.id for entry in caught.value.log.entries] == [entry.id for entry in log.entries]

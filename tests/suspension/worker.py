@@ -6,8 +6,10 @@ Usage: python worker.py FOLDER BACKEND [ANSWER]
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
+from anyio.abc import TaskStatus
 
 from skuld_async import Effect, Effectful, Log, Return, Yield, computation, current_call, resume, start
 
@@ -71,17 +73,18 @@ async def main() -> None:
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
 
-            async def on_signal() -> None:
+            async def on_signal(*, task_status: TaskStatus[None]) -> None:
                 with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+                    task_status.started()
                     print("ready", flush=True)
                     async for _ in signals:
                         scope.cancel()
 
-            group.start_soon(on_signal)
+            await group.start(on_signal)
             if not stored.exists():
                 outcome = await start(order("o-1"), *handlers, id="run-1", into=log)
             else:
-                given = {"answer": sys.argv[3]} if len(sys.argv) > 3 else {}
+                given: Any = {"answer": sys.argv[3]} if len(sys.argv) > 3 else {}
                 outcome = await resume(order("o-1"), Log.from_json(stored.read_bytes()), *handlers, into=log, **given)
             print(type(outcome).__name__, getattr(outcome.log.header, "status", ""), flush=True)
             group.cancel_scope.cancel()

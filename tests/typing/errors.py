@@ -239,7 +239,7 @@ def handlers() -> None:
     lifetime(Counting)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Installed({Length: 4})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     Installed([Length])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    _cell: Cell[int] = Cell("cell", int, "4")
+    _cell: Cell[int] = Cell("cell", int, "4")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------

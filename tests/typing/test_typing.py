@@ -127,8 +127,6 @@ async def test_a_conversation_goes_on_over_many_cold_resumes_with_a_log_of_one_t
     assert parrot.calls == 9
 
 
-
-
 @pytest.mark.parametrize(
     ("comp", "value"),
     [
