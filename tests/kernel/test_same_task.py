@@ -95,7 +95,7 @@ async def in_thread(request: Callable[[], Awaitable[Any]]) -> None:
 
 
 anyio_ways = [in_task_group, in_started_task, in_thread]
-asyncio_ways = [in_gather, in_create_task, *([in_wait_for] if sys.version_info < (3, 12) else [])]
+asyncio_ways: list[Any] = [in_gather, in_create_task, *([in_wait_for] if sys.version_info < (3, 12) else [])]
 
 
 async def refused(way: Any, request: Callable[[], Awaitable[Any]], name: str) -> None:

@@ -46,9 +46,9 @@ async def asks(*questions: Any) -> Effectful[list[Any]]:
 
 
 @computation
-async def travels() -> Effectful[Travel]:
+async def travels() -> Effectful[tuple[date, Decimal]]:
     plans = yield WhenAndHowMuch("Oslo")
-    yield Return(plans[-1])
+    yield Return((plans[-1].day, plans[-1].budget))
 
 
 @computation
@@ -81,10 +81,10 @@ async def test_an_answer_arrives_as_the_type_that_its_question_declares() -> Non
     """7.1 A question declares the type of its answer: plain data from outside arrives as that type, nested ones too."""
     log = suspended(await start(travels())).log
     outcome = await resume(travels(), stored(log), answer=[{"day": "2030-01-02", "budget": "9.50"}])
-    assert completed(outcome).value == Travel(date(2030, 1, 2), Decimal("9.50"))
+    assert completed(outcome).value == (date(2030, 1, 2), Decimal("9.50"))
 
     outcome = await resume(travels(), stored(log), answer=[Travel(date(2030, 1, 2), Decimal("9.50"))])
-    assert completed(outcome).value == Travel(date(2030, 1, 2), Decimal("9.50"))
+    assert completed(outcome).value == (date(2030, 1, 2), Decimal("9.50"))
 
 
 async def test_the_wait_holds_the_json_schema_of_its_answer() -> None:

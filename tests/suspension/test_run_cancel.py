@@ -42,8 +42,19 @@ async def serve(_effect: Served) -> str:
     return f"{first} {second}"
 
 
+class Pondered(Effect[str], frozen=True):
+    """Answered by a handler that requests effects, and then awaits something of its own."""
+
+
 def handlers(desk: Desk) -> list[Any]:
-    return [*desk.handlers, Served.handled_by(serve), counter.handler(0)]
+    async def ponder(_effect: Pondered) -> str:
+        await counter.modify(lambda value: value + 1)
+        await Call("inner")
+        desk.at("pondering").set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    return [*desk.handlers, Served.handled_by(serve), Pondered.handled_by(ponder), counter.handler(0)]
 
 
 async def cancel_at(comp: Computation[Any], desk: Desk, when: str | None, reason: str = "why") -> Log:
@@ -80,6 +91,12 @@ async def serves_inside() -> Effectful[str]:
 
 
 @computation
+async def ponders_inside() -> Effectful[str]:
+    answer = yield Pondered()
+    yield Return(answer)
+
+
+@computation
 async def in_a_loop() -> Effectful[str]:
     turn = 0
     while True:
@@ -105,7 +122,7 @@ async def idles_in_a_loop() -> Effectful[str]:
 async def idles_deep_down() -> Effectful[str]:
     yield Call("outer")
     await anyio.lowlevel.checkpoint()
-    await anyio.sleep(0.001)
+    await anyio.lowlevel.checkpoint()
     value = yield idles_first().ensure(Release("inner"))
     yield Return(value)
 
@@ -133,6 +150,7 @@ PLACES: dict[str, tuple[Computation[Any], str | None]] = {
     "in-the-first-await": (idles_at_once(), None),
     "in-an-await-deep-down": (idles_deep_down(), None),
     "in-a-handler-that-requests": (serves_inside(), "hang inner"),
+    "in-a-handler-that-awaits": (ponders_inside(), "pondering"),
     "in-a-loop": (in_a_loop(), "hang"),
     "in-an-await-in-a-loop": (idles_in_a_loop(), None),
 }
@@ -439,13 +457,17 @@ async def test_a_cleanup_that_fails_does_not_hide_the_cancel() -> None:
     assert again.log.to_json() == outcome.log.to_json()
 
 
-async def test_state_after_a_replay_is_state_after_the_cancel() -> None:
+@pytest.mark.parametrize("place", ["in-a-handler-that-requests", "in-a-handler-that-awaits"])
+async def test_state_after_a_replay_is_state_after_the_cancel(place: str) -> None:
     """6.3, 7.7 What a handler did to local state before its call was cut short is there again."""
-    async with open_session(serves_inside(), *handlers(desk := Desk())) as session:
-        await desk.at("hang inner").wait()
+    comp, when = PLACES[place]
+    assert when is not None
+    desk = Desk()
+    async with open_session(comp, *handlers(desk)) as session:
+        await desk.at(when).wait()
         outcome = cancelled(await session.cancel())
     assert outcome.state(counter) == 1
-    assert cancelled(await replay(serves_inside(), stored(outcome.log), *handlers(Desk()))).state(counter) == 1
+    assert cancelled(await replay(comp, stored(outcome.log), *handlers(Desk()))).state(counter) == 1
 
 
 async def test_a_suspended_log_can_be_cancelled_in_another_process() -> None:
