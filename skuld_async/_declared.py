@@ -61,8 +61,12 @@ def encode_canonical(value: Any) -> bytes:
     """The JSON of *value*, keys in order."""
     try:
         return encode_flat(value)
-    except TypeError:  # a key that is no text can only be sorted as text
+    except TypeError:
+        pass
+    try:  # a key that is no text can only be sorted as text
         return encode_flat(msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_enc_hook))
+    except TypeError:  # the members of a set that have no order stay as they come: such values are compared decoded
+        return encode(value)
 
 
 class Misfit(ValueError):

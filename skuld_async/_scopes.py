@@ -75,6 +75,11 @@ class _Closed(Table):
         return route
 
 
+def _closed_bind(kind: type[Effect[Any]], _scope: Scope) -> Route:
+    message = f"the scope of {kind.__qualname__} was left"
+    raise RuntimeError(message)
+
+
 class Scope:
     """The handlers installed at one place, and the scope around it."""
 
@@ -105,6 +110,13 @@ class Scope:
         for cell in installed.cells:
             self.cells[cell.name] = cell
         self.labels.append(handler.label)
+
+    def close(self) -> None:
+        """Let go of the handlers and of the chain, which would keep a whole session alive; the cells stay readable."""
+        self.routes = {}
+        for table in (self.table, self.table.closed):
+            table.clear()
+            table.bind = _closed_bind
 
     def find(self, kind: type[Effect[Any]]) -> Route | None:
         """The nearest route for *kind*: scope by scope, the closest base class first."""
@@ -137,8 +149,11 @@ async def open_scope(
     bind: Callable[[type[Effect[Any]], Scope], Route],
 ) -> AsyncGenerator[Scope]:
     """A scope with *handlers* installed; their lifetimes end with it."""
-    async with AsyncExitStack() as stack:
-        scope = Scope(parent, path, bind)
-        for handler in handlers:
-            await scope.install(handler, stack)
-        yield scope
+    scope = Scope(parent, path, bind)
+    try:
+        async with AsyncExitStack() as stack:
+            for handler in handlers:
+                await scope.install(handler, stack)
+            yield scope
+    finally:
+        scope.close()

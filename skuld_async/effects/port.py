@@ -27,14 +27,19 @@ class PortCall(Effect[T_co], frozen=True):
 class _Callable(Generic[P, T]):
     """What operations and function ports share: parameters, and an effect class made of them."""
 
-    def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.raises: tuple[type[Exception], ...] = tuple(raises)
+        self.aliases = tuple(aliases)
         self.sig = sig
         self.label: str = function.__qualname__.rpartition("<locals>.")[2]
         self.parameters: list[inspect.Parameter] = []
         self._effect: type[Any] | None = None
+        self._direct: type[Any] | None = None
+        """The effect class, where a call's arguments are its fields as they stand."""
 
     def _declare(self, parameters: Sequence[inspect.Parameter], module: str) -> None:
         self.sig = self.sig or f"{module}:{self.label}"
@@ -55,7 +60,10 @@ class _Callable(Generic[P, T]):
             sig=self.sig,
             answer=hints.get("return", Any),
             raises=self.raises,
+            aliases=self.aliases,
         )
+        if self._fields() == self.parameters and all(one.kind is not one.KEYWORD_ONLY for one in self.parameters):
+            self._direct = self._effect
         return self._effect
 
     def _fields(self) -> list[inspect.Parameter]:
@@ -68,6 +76,10 @@ class _Callable(Generic[P, T]):
         return self._effect or self._make_effect()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Effect[T]:
+        direct = self._direct
+        if direct is not None and not kwargs and len(args) == len(self.parameters):
+            call: Effect[T] = direct(*args)
+            return call
         named: dict[str, Any] = dict(kwargs)
         positional = [p.name for p in self.parameters if p.kind is not p.KEYWORD_ONLY]
         if len(args) > len(positional):
@@ -144,16 +156,20 @@ def _field(parameter: inspect.Parameter, kind: Any) -> Any:
 class Operation(_Callable[P, T]):
     """One operation of a contract; calling it on the contract's class gives an effect."""
 
-    def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
-        super().__init__(function, raises, sig)
+    def __init__(
+        self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
+    ) -> None:
+        super().__init__(function, raises, sig, aliases)
         self._declare(list(inspect.signature(function).parameters.values())[1:], function.__module__)
 
 
 class PortFunction(_Callable[P, T]):
     """A function as a port; its body is the implementation where `default` is installed."""
 
-    def __init__(self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> None:
-        super().__init__(function, raises, sig)
+    def __init__(
+        self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
+    ) -> None:
+        super().__init__(function, raises, sig, aliases)
         self._declare(list(inspect.signature(function).parameters.values()), function.__module__)
 
     def default(self) -> Handler:
@@ -225,40 +241,64 @@ class _PortDecorator(Protocol):
 @overload
 def operation(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], /) -> Operation[P, T]: ...
 @overload
-def operation(*, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> _OperationDecorator: ...
-def operation(function: Any = None, /, *, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> Any:
+def operation(
+    *, raises: Sequence[type[Exception]] = (), sig: str | None = None, aliases: Sequence[str] = ()
+) -> _OperationDecorator: ...
+def operation(
+    function: Any = None,
+    /,
+    *,
+    raises: Sequence[type[Exception]] = (),
+    sig: str | None = None,
+    aliases: Sequence[str] = (),
+) -> Any:
     """Mark a method of a contract as an operation.
 
     Args:
         function: The method; its annotations are compiled here.
         raises: Errors that are answers of the receiver: they arrive as themselves, and `rerun` asks under a new key.
         sig: The stable name in logs, by default ``module:Contract.method``.
+        aliases: Names that old logs may hold.
     """
     if function is None:
-        return functools.partial(_operation, raises=raises, sig=sig)
-    return _operation(function, raises, sig)
+        return functools.partial(_operation, raises=raises, sig=sig, aliases=aliases)
+    return _operation(function, raises, sig, aliases)
 
 
-def _operation(function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> Operation[..., Any]:
-    return Operation(function, raises, sig)
+def _operation(
+    function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
+) -> Operation[..., Any]:
+    return Operation(function, raises, sig, aliases)
 
 
 @overload
 def port(function: Callable[P, Coroutine[Any, Any, T]], /) -> PortFunction[P, T]: ...
 @overload
-def port(*, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> _PortDecorator: ...
-def port(function: Any = None, /, *, raises: Sequence[type[Exception]] = (), sig: str | None = None) -> Any:
+def port(
+    *, raises: Sequence[type[Exception]] = (), sig: str | None = None, aliases: Sequence[str] = ()
+) -> _PortDecorator: ...
+def port(
+    function: Any = None,
+    /,
+    *,
+    raises: Sequence[type[Exception]] = (),
+    sig: str | None = None,
+    aliases: Sequence[str] = (),
+) -> Any:
     """Make a port of an async function: ``quote(supplier)`` is an effect, ``quote.default()`` installs its body.
 
     Args:
         function: The function; its annotations are compiled here.
         raises: Errors that are answers of the receiver.
         sig: The stable name in logs, by default ``module:function``.
+        aliases: Names that old logs may hold.
     """
     if function is None:
-        return functools.partial(_port, raises=raises, sig=sig)
-    return _port(function, raises, sig)
+        return functools.partial(_port, raises=raises, sig=sig, aliases=aliases)
+    return _port(function, raises, sig, aliases)
 
 
-def _port(function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None) -> PortFunction[..., Any]:
-    return PortFunction(function, raises, sig)
+def _port(
+    function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
+) -> PortFunction[..., Any]:
+    return PortFunction(function, raises, sig, aliases)

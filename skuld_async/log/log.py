@@ -11,7 +11,6 @@ from msgspec import UNSET, Raw
 
 from skuld_async._errors import LogDecodeError
 
-from . import columns
 from .entry import FORMAT, Entry, Header
 from .schema import schema_of_log
 
@@ -68,8 +67,11 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
         return _checked(log)
 
     def to_msgpack(self) -> bytes:
-        """The log as a MessagePack document with a checksum: the compact form for machines."""
-        body = columns.encode(self.header, self.entries, self.dropped)
+        """The log in a MessagePack envelope: format, checksum (CRC-32), and what `to_json` writes, as bytes.
+
+        For machines: damage is found. Nothing is transcoded, because the values are JSON in memory too.
+        """
+        body = self.to_json()
         return _encode_msgpack((FORMAT, zlib.crc32(body), body))
 
     @classmethod
@@ -89,10 +91,7 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
         if zlib.crc32(body) != checksum:
             problem = "its checksum does not match: it was damaged or changed"
             raise LogDecodeError(problem)
-        try:
-            return _checked(cls(*columns.decode(body)))
-        except (ValueError, RecursionError, LookupError) as error:
-            raise LogDecodeError(str(error)) from None
+        return cls.from_json(body)
 
     @staticmethod
     def json_schema() -> dict[str, Any]:

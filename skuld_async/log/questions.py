@@ -68,7 +68,8 @@ class Questions:
         """The question that was asked last."""
         self._journal = journal
         self._answer = answer
-        self._changed = changed
+        self.changed = changed
+        """Called when the strand comes to wait."""
 
     async def ask(self, question: Yield[Any], frame: Frame) -> Any:
         """Serve *question*."""
@@ -98,7 +99,7 @@ class Questions:
 
     async def _wait(self, codec: Codec, entry: Entry) -> Any:
         self.parked = parked = Parked(codec, entry)
-        self._changed()
+        self.changed()
         try:
             await parked.woken.wait()
         except anyio.get_cancelled_exc_class():
@@ -142,7 +143,10 @@ class Questions:
 
 
 async def _refuse_what_cannot_wait(codec: Codec, frame: Frame) -> None:
-    """Refuse a question inside what does not survive a suspension: a deadline, or a scope that says so."""
+    """Refuse a question in the cleanup of a cancelled run, inside a deadline, or in a scope that cannot wait."""
+    if isinstance(frame.strand.sticky, RunCancel):  # cleanup, which nobody is there to answer
+        frame.strand.refused.append(f"{codec.label} at {frame.line()}")
+        raise RunCancel
     deadline = anyio.current_effective_deadline()
     if deadline == -math.inf:
         await anyio.sleep_forever()  # the body asks inside a scope that it has cancelled

@@ -81,7 +81,8 @@ class Session(Generic[T]):
         self.questions = Questions(self._journal, answer, self._notify)
         marks = Marks(self._journal, prune=options.get("prune_loops", True), state_keys=options.get("state_keys"))
         recorder = Recorder(self, self._journal, marks, options.get("effects"))
-        self._chain = Chain(options.get("intercept", ()), options.get("observe", ()), recorder)
+        self._options = options
+        self._recorder: Recorder | None = recorder
         self.in_flight: anyio.CancelScope | None = None
         """Scope of the innermost external call, while there is one."""
         self._strand: Strand | None = None
@@ -163,9 +164,11 @@ class Session(Generic[T]):
     # -- the strand --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        options = self._options
+        chain = Chain(options.get("intercept", ()), options.get("observe", ()), self._recorder)
         try:
             with self._shield:
-                async with open_scope(None, self._handlers, "", self._chain.bind) as scope:
+                async with open_scope(None, self._handlers, "", chain.bind) as scope:
                     self._scope = scope
                     await self._drive(scope)
         except BaseException as error:  # of a handler's lifetime; the caller gets it from `outcome`
@@ -173,6 +176,9 @@ class Session(Generic[T]):
         finally:
             self._ended = True
             self._notify()
+            # What refers back to this session lets go of it: a log is freed with its outcome, not at some collection.
+            self._recorder = self._strand = None
+            self.questions.changed = _nothing
 
     async def _drive(self, scope: Scope) -> None:
         header = self.log.header
@@ -316,3 +322,7 @@ class Session(Generic[T]):
     def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
+
+
+def _nothing() -> None:
+    """Nobody is to be told any more."""

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 from typing_extensions import TypeVar, Unpack
 
-from skuld_async._errors import DeploymentError, RerunRefusedError
+from skuld_async._declared import Misfit, encode_value
+from skuld_async._errors import DeploymentError, RerunRefusedError, UnencodableError
 from skuld_async._run import new_id
 
 from .entry import Entry
@@ -138,7 +139,8 @@ async def rerun(
         **options: See `Options`.
 
     Raises:
-        RerunRefusedError: The run did not fail; or it performed external effects after its failure.
+        RerunRefusedError: The run did not fail; or it performed external effects after its failure; or what failed it
+            is the result of a call that was made.
     """
     _filled(log, options)
     async with open_log(comp, _cut(log, force=force), handlers, options) as session:
@@ -178,6 +180,8 @@ def open_session(
     fresh = Log()
     fresh.header.run = new_id() if id is None else id
     fresh.header.seed = new_id() if seed is None else seed
+    _refuse_unwritable(fresh.header.run, "the id of the run")
+    _refuse_unwritable(fresh.header.seed, "the seed of the run")
     identify(fresh, comp)
     return open_log(comp, fresh, handlers, options)
 
@@ -219,6 +223,9 @@ def _cut(log: Log, *, force: bool) -> Log:
     cause = cut.entries[first]
     end = first + 1 + _count_nested(cut.entries, first)
     own, after = cut.entries[first + 1 : end], cut.entries[end:]
+    if not force and cause.error is not UNSET and cause.error.kind == "result":
+        problem = f"{cause.id} was performed, and its result could not be kept: running it again would perform it twice"
+        raise _refused(log, problem, "If that is meant, use rerun(comp, log, *handlers, force=True).")
     outside = [entry.id for entry in after if not entry.sig.startswith(_INSIDE)]
     if outside and not force:
         problem = f"it went on after {cause.id} failed ({', '.join(outside)})"
@@ -261,6 +268,13 @@ def _count_nested(entries: Sequence[Entry], index: int) -> int:
     prefix = f"{entries[index].id}/"
     behind = entries[index + 1 :]
     return next((n for n, entry in enumerate(behind) if not entry.id.startswith(prefix)), len(behind))
+
+
+def _refuse_unwritable(text: str, place: str) -> None:
+    try:
+        encode_value(text)
+    except Misfit as error:
+        raise UnencodableError(place, str(error)) from None
 
 
 def _refused(log: Log, problem: str, way_out: str) -> RerunRefusedError:

@@ -19,10 +19,12 @@ from skuld_async import (
     Request,
     Return,
     State,
+    UnencodableError,
     computation,
     mark_loop,
     operation,
     port,
+    replay,
     resume,
     start,
 )
@@ -285,3 +287,38 @@ async def test_a_user_sees_each_live_call_once() -> None:
         outcome = await resume(loops(), stored(outcome.log), *world.handlers, answer="on", intercept=[intercept])
 
     assert live == [f"0/turn@0#{turn}/1" for turn in range(1, 5)]
+
+
+@port(sig="billing.charge")
+async def bill(cents: int) -> str:
+    """A port under its first name."""
+    return f"paid {cents}"
+
+
+@port(sig="payments.charge", aliases=("billing.charge",))
+async def charge(cents: int) -> str:
+    """The same, moved."""
+    return f"paid {cents} again"
+
+
+async def test_a_port_that_was_renamed_reads_old_logs_by_its_aliases() -> None:
+    """6.13 Stable names: a port finds the entries that were logged under its `aliases`."""
+
+    @computation(name="billing")
+    async def before() -> str:
+        return await bill(5)
+
+    @computation(name="billing")
+    async def after() -> str:
+        return await charge(5)
+
+    log = (await start(before(), bill.default())).log
+
+    assert (await replay(after(), log, charge.default())).value == "paid 5"
+
+
+async def test_an_id_that_no_log_can_hold_is_refused_at_the_start() -> None:
+    """6.11 A lone surrogate in the id or the seed of a run is refused before anything is performed."""
+    for options in ({"id": "\ud800"}, {"seed": "\ud800"}):
+        with pytest.raises(UnencodableError, match="of the run cannot be logged"):
+            await start(plainly_named(), **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

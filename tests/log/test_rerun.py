@@ -249,3 +249,21 @@ async def test_external_effects_are_known_whatever_their_name() -> None:
 
     with pytest.raises(RerunRefusedError, match="it went on after 0/1 failed"):
         await rerun(fails_late_too(), log, *world.handlers)
+
+
+async def test_what_was_performed_without_a_result_is_run_again_only_when_told() -> None:
+    """6.7, 6.11 A call that was made and whose result could not be kept is not made again, unless told."""
+
+    class Liar(World):
+        async def pay(self, amount: int) -> str:
+            await super().pay(amount)
+            return 3  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+    world = Liar()
+    log = failed(await start(job(), *world.handlers)).log
+    with pytest.raises(RerunRefusedError, match="was performed, and its result could not be kept"):
+        await rerun(job(), stored(log), *world.handlers)
+    assert world.calls == ["notify start", "pay 1"]
+
+    failed(await rerun(job(), stored(log), *world.handlers, force=True))
+    assert world.calls == ["notify start", "pay 1", "pay 1"]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import enum
 import pickle
+import re
 import sys
 import uuid
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -32,6 +33,7 @@ from skuld_async import (
     computation,
     mark_loop,
     port,
+    replay,
     resume,
     start,
 )
@@ -509,3 +511,33 @@ async def test_a_field_that_was_added_with_a_default_still_matches() -> None:
     log.header.arguments = msgspec.Raw(b'{"what":{"name":"x","size":4},"note":"none"}')
     with pytest.raises(DivergenceError, match="other data"):
         await resume(after(WithMore("x", 4)), stored(log), Pack.always("new"), answer="yes")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+    GREEN = "green"
+
+
+class Mix(Effect[frozenset[Colour]], frozen=True):
+    colours: frozenset[Colour]
+
+
+palette = State("values.palette", set[Colour])
+
+
+@computation
+async def mixes(colours: frozenset[Colour]) -> Effectful[int]:
+    yield palette.put(set(colours))
+    kept = yield palette.get()
+    mixed = yield Mix(frozenset(kept))
+    yield Return(len(mixed))
+
+
+async def test_sets_whose_members_have_no_order_match_by_value() -> None:
+    """6.4, 6.11 A set of enums has no order of its own: as argument, state, field and answer it is compared by value."""
+    scope = [palette.handler(set()), Mix.handled_by(lambda effect: effect.colours)]
+    log = completed(await start(mixes(frozenset(Colour)), *scope)).log.to_json()
+    for order in (b'["red","blue","green"]', b'["green","red","blue"]', b'["blue","green","red"]'):
+        other = re.sub(rb'\["(?:red|blue|green)","(?:red|blue|green)","(?:red|blue|green)"\]', order, log)
+        assert completed(await replay(mixes(frozenset(Colour)), Log.from_json(other), *scope)).value == 3

@@ -30,6 +30,27 @@ class Served(Effect[str], frozen=True):
     """Answered by a handler that requests effects itself."""
 
 
+class Patience:
+    """How long the bodies wait: until the call that hangs has arrived, on a replay hardly at all."""
+
+    def __init__(self) -> None:
+        self.seconds = 60.0
+        self._scope: anyio.CancelScope | None = None
+
+    def move_on(self) -> anyio.CancelScope:
+        self._scope = anyio.move_on_after(self.seconds)
+        return self._scope
+
+    async def ends_at(self, event: anyio.Event) -> None:
+        await event.wait()
+        if self._scope is not None:
+            self._scope.deadline = anyio.current_time()
+            self._scope = None
+
+
+patience = Patience()
+
+
 async def serve(_effect: Served) -> str:
     await counter.modify(lambda value: value + 1)
     await Call("inner")
@@ -38,7 +59,7 @@ async def serve(_effect: Served) -> str:
 
 @computation
 async def gives_up_on_a_handler() -> Effectful[int]:
-    with anyio.move_on_after(0.02):
+    with patience.move_on():
         yield Served()
     yield Comment("gave up")
     count = yield counter.get()
@@ -48,7 +69,7 @@ async def gives_up_on_a_handler() -> Effectful[int]:
 @computation
 async def gives_up_on_a_computation() -> Effectful[str]:
     last = "gave up"
-    with anyio.move_on_after(0.02):
+    with patience.move_on():
         last = yield calls("a", "hang").ensure(Release("a"))
     yield Comment("gave up")
     yield Return(last)
@@ -105,17 +126,22 @@ SCOPES: dict[str, tuple[Computation[Any], list[tuple[str, str]], Any, list[str]]
 
 
 @pytest.mark.parametrize("name", list(SCOPES))
-async def test_what_a_scope_cut_short_is_discarded_and_comes_to_the_same_on_replay(name: str) -> None:
+async def test_what_a_scope_cut_short_is_discarded_and_comes_to_the_same_on_replay(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """6.8 The entry is discarded with the cause `body-scope`; a replay waits there until the scope fires."""
     comp, expected, value, performed = SCOPES[name]
     desk = Desk()
     more = [Served.handled_by(serve), counter.handler(0)]
-    log = suspended(await start(comp, *desk.handlers, *more)).log
+    async with anyio.create_task_group() as group:
+        group.start_soon(patience.ends_at, desk.at(performed[1 if len(performed) > 1 else 0]))
+        log = suspended(await start(comp, *desk.handlers, *more)).log
     assert states(log) == expected
     assert desk.arrived == performed
     causes = {entry.error.kind for entry in log.entries if entry.error is not UNSET}
     assert causes == {"body-scope"}
 
+    monkeypatch.setattr(patience, "seconds", 0.01)
     again = Desk()
     with anyio.fail_after(5):
         same = suspended(await replay(comp, stored(log), *again.handlers, *more))

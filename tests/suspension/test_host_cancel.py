@@ -80,11 +80,19 @@ async def check_goes_on(comp: Computation[Any], log: Log, desk: Desk, performed:
     completed(outcome)
 
 
+async def reach(scope: anyio.CancelScope, event: anyio.Event) -> None:
+    """Let the deadline of *scope* be now, once *event* is there."""
+    await event.wait()
+    scope.deadline = anyio.current_time()
+
+
 async def test_a_deadline_of_the_host() -> None:
     """7.7 `move_on_after` around `start`: nothing is recorded, the entry stays started, `into=` holds the log."""
     log, desk = Log(), Desk()
-    with anyio.move_on_after(0.02) as scope:
-        await start(calls("a", "hang", "b"), *desk.handlers, into=log, id="run")
+    async with anyio.create_task_group() as group:
+        with anyio.move_on_after(60) as scope:
+            group.start_soon(reach, scope, desk.at("hang"))
+            await start(calls("a", "hang", "b"), *desk.handlers, into=log, id="run")
     assert scope.cancelled_caught
     assert log.header.status == "running"
     assert states(log) == [("0/1", "executed"), ("0/2", "started")]
@@ -94,8 +102,16 @@ async def test_a_deadline_of_the_host() -> None:
 async def test_a_timeout_of_the_host() -> None:
     """7.7 `fail_after` around `start` raises its TimeoutError, and the log is there."""
     log, desk = Log(), Desk()
-    with pytest.raises(TimeoutError), anyio.fail_after(0.02):
-        await start(calls("hang"), *desk.handlers, into=log, id="run")
+
+    async def runs() -> None:
+        async with anyio.create_task_group() as group:
+            with anyio.fail_after(60) as scope:
+                group.start_soon(reach, scope, desk.at("hang"))
+                await start(calls("hang"), *desk.handlers, into=log, id="run")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await runs()
+    assert [type(error) for error in caught.value.exceptions] == [TimeoutError]
     assert states(log) == [("0/1", "started")]
     await check_goes_on(calls("hang"), log, desk, ["hang"], "run/0/1")
 
@@ -156,9 +172,20 @@ async def test_task_cancel(times: int) -> None:
 async def test_asyncio_timeout() -> None:
     """7.7 `asyncio.timeout` around `start` counts its own cancellation: it becomes a TimeoutError, as it should."""
     log, desk = Log(), Desk()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):
+    timeout = asyncio.timeout(60)
+
+    async def expire() -> None:
+        await desk.at("hang").wait()
+        timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def runs() -> None:
+        async with timeout:
             await start(calls("hang"), *desk.handlers, into=log, id="run")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(expire)
+        with pytest.raises(TimeoutError):
+            await runs()
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0

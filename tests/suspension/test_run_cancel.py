@@ -399,7 +399,7 @@ async def test_what_is_being_acquired_is_released() -> None:
         assert same.refused == outcome.refused
 
 
-GRACE = 0.03
+GRACE = 0.1
 
 
 @pytest.fixture
@@ -455,6 +455,27 @@ async def test_a_cleanup_that_fails_does_not_hide_the_cancel() -> None:
     assert error.message == "it is nailed down"
     again = cancelled(await resume(comp, stored(outcome.log), *Desk().handlers))
     assert again.log.to_json() == outcome.log.to_json()
+
+
+async def test_a_cleanup_that_asks_is_refused() -> None:
+    """7.7 The cleanup of a cancelled run waits for nobody: its question is refused and named, outer cleanup is done."""
+
+    @computation
+    async def asks_first() -> Effectful[str]:
+        decision = yield Approval("throw it away?")
+        yield Release("table")
+        yield Return(decision)
+
+    comp = asks_inside().ensure(asks_first()).ensure(Release("door"))
+    desk = Desk()
+    log = await cancel_at(comp, desk, None)
+    assert desk.arrived == ["before", "release door"]
+    again = Desk()
+    for verb in AGAIN:
+        outcome = cancelled(await verb(comp, stored(log), *again.handlers))
+        assert [request.partition(" at ")[0] for request in outcome.refused] == ["Approval"]
+        assert outcome.log.to_json() == log.to_json()
+    assert again.arrived == []
 
 
 @pytest.mark.parametrize("place", ["in-a-handler-that-requests", "in-a-handler-that-awaits"])
