@@ -58,14 +58,10 @@ decode_plain = msgspec.json.Decoder().decode
 
 
 def encode_canonical(value: Any) -> bytes:
-    """The JSON of *value*, keys in order."""
+    """The JSON of *value*, keys and sets in order; those that have none stay as they come, and are compared decoded."""
     try:
         return encode_flat(value)
     except TypeError:
-        pass
-    try:  # a key that is no text can only be sorted as text
-        return encode_flat(msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_enc_hook))
-    except TypeError:  # the members of a set that have no order stay as they come: such values are compared decoded
         return encode(value)
 
 
