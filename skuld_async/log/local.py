@@ -62,8 +62,10 @@ class Local:
 
         def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0912 - unrolled
             place = frame.place
-            remaining = journal.remaining
-            if remaining:
+            if journal.careful:
+                remaining = journal.remaining
+                if not remaining:
+                    return slow(effect, frame)
                 entry = entries[-remaining]
                 # What is equal to the logged request was checked when that was logged.
                 try:
@@ -88,8 +90,6 @@ class Local:
                 if raw != entry.value:
                     self.check_value(raw, entry, frame)
                 return value
-            if journal.careful:
-                return slow(effect, frame)
             if constant is not None:
                 data = constant
             elif type(field(effect)) is exact_field:
