@@ -205,6 +205,8 @@ class Session(Generic[T]):
             self._crash = self._with_log(failure)
         finally:
             del error
+            if strand.sticky is not None:  # its traceback holds frames, which hold this session
+                strand.sticky.__traceback__ = strand.sticky.__context__ = None
 
     def _conclude(self, strand: Strand, value: Any, error: BaseException | None) -> None:
         """What the strand's end means: the signal that stopped it decides, whatever the body made of it."""
