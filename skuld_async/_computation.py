@@ -119,12 +119,17 @@ class Handled(Wrapped[T_co], frozen=True, eq=False):
 
     async def enter(self, frame: Frame) -> T_co:
         outer = frame.table
-        async with open_scope(
-            outer.scope, self.handlers, f"{frame.place.prefix}{frame.activation}:", outer.bind
-        ) as scope:
+        async with open_scope(outer.scope, self.handlers, _path(frame), outer.bind) as scope:
             frame.table = scope.table
             value: T_co = await hop(self.inner)
             return value
+
+
+def _path(frame: Frame) -> str:
+    """The path of a scope that *frame* opens; of two around one computation, the inner one's is longer."""
+    path = f"{frame.place.prefix}{frame.activation}:"
+    outer = frame.table.scope.path
+    return f"{outer}:" if outer.startswith(path) else path
 
 
 class Ensured(Wrapped[T_co], frozen=True, eq=False):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,3 +38,11 @@ def task_lookup() -> Callable[[], object]:
     import trio  # noqa: PLC0415 - only where trio runs
 
     return trio.lowlevel.current_task
+
+
+def is_cancelled() -> bool:
+    """Whether a scope, or an asyncio timeout, around the running task was cancelled; else a cancellation is astray."""
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    cancelling = getattr(task_lookup()(), "cancelling", None)
+    return cancelling is None or cancelling() > 0

@@ -99,7 +99,9 @@ def lifetime(
             inside its scope is refused at that line.
 
     Gotchas:
-        A cold suspension leaves the scope too, and the resume enters a fresh one.
+        A cold suspension leaves the scope too, and the resume enters a fresh one. A host cancel or a crash may come at
+        any call inside: what was performed there is not performed again, although the resource was rolled back. So make
+        the whole transaction one effect.
     """
     return Lifetime(factory, spans_suspension=spans_suspension)
 

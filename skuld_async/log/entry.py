@@ -82,6 +82,8 @@ class Entry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=F
     """The effect's fields, canonical JSON."""
     state: EntryState = "executed"
     value: Raw = NULL
+    scope: str = ""
+    """Path of the scope whose state a local effect is about, empty for the outermost."""
     error: ErrorData | UnsetType = UNSET
     wait: WaitData | UnsetType = UNSET
     mark: MarkData | UnsetType = UNSET

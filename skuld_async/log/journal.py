@@ -183,7 +183,11 @@ class Journal:
         for index, entry in enumerate(self.log.dropped):
             if entry.state != "discarded" and self._is(entry, codec, data):
                 del self.log.dropped[index]
-                self.entries.insert(self.cursor, entry := copy.copy(entry))
+                nested = [one for one in self.log.dropped if one.id.startswith(f"{entry.id}/")]
+                self.log.dropped[:] = [one for one in self.log.dropped if one not in nested]
+                cursor = self.cursor
+                self.entries[cursor:cursor] = [entry := copy.copy(entry), *nested]
+                self.remaining += len(nested)  # its handler's own are still to be replayed, right behind it
                 return entry
         return None
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw
 from skuld_async._chain import caller
 from skuld_async._declared import Misfit
 from skuld_async._effect import Kind
-from skuld_async._errors import DivergenceError, UnencodableError
+from skuld_async._errors import DivergenceError, UndecodableError, UnencodableError
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import Fault
 
@@ -38,6 +38,7 @@ class Local:
         self.journal = journal
         self.perform = caller(live)
         self.again = caller(live.below or live)
+        self.path = "" if live.scope is None else live.scope.path
 
     def route(self) -> Route:
         """The route that performs and logs."""
@@ -45,7 +46,7 @@ class Local:
             return Route(ASYNC_FRAMED, self.record_async, self.live.scope)
         return Route(SYNC_FRAMED, self.record if self.live.is_framed else self._fast(), self.live.scope)
 
-    def _fast(self) -> Any:  # noqa: C901 - unrolled
+    def _fast(self) -> Any:  # noqa: C901, PLR0915 - unrolled
         """`record`, unrolled for the common case, because state is read and written far more often than anything else.
 
         The common case: a sync handler, a strict and unlimited session, fields and value of types that need no check.
@@ -56,11 +57,11 @@ class Local:
         field, exact_field = (
             (attrgetter(codec.exact[0][0]), codec.exact[0][1]) if len(codec.exact) == 1 else (type, None)
         )
-        encode, encode_value = codec.encode, codec.encode_exact
+        encode, encode_value, path = codec.encode, codec.encode_exact, self.path
         if constant is None and exact_field is None:
             return slow
 
-        def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0912 - unrolled
+        def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0911, PLR0912 - unrolled
             place = frame.place
             if journal.careful:
                 remaining = journal.remaining
@@ -93,7 +94,10 @@ class Local:
             if constant is not None:
                 data = constant
             elif type(field(effect)) is exact_field:
-                data = Raw(encode(effect))
+                try:
+                    data = Raw(encode(effect))
+                except (ValueError, TypeError):
+                    return slow(effect, frame)
             else:
                 return slow(effect, frame)
             place.entry_id = entry_id = f"{place.prefix}{place.count}"
@@ -108,7 +112,7 @@ class Local:
                 raw = Raw(encode_value(value))
             else:
                 raw = self.admit(value, frame)
-            entries.append(Entry(entry_id, sig, data, "executed", raw))
+            entries.append(Entry(entry_id, sig, data, "executed", raw, path))
             return value
 
         return record
@@ -126,7 +130,7 @@ class Local:
                 value = self.perform(effect, frame)
             except Exception as error:
                 raise self.failed(error, entry_id, data) from error.__cause__
-            journal.add(Entry(entry_id, self.codec.sig, data, "executed", self.admit(value, frame)))
+            journal.add(Entry(entry_id, self.codec.sig, data, "executed", self.admit(value, frame), self.path))
             return value
         place.entry_id = entry.id
         fresh = entry.state == "started"  # what failed the run, in a `rerun`
@@ -152,7 +156,7 @@ class Local:
         place.replayed = entry is not None
         if entry is None:
             journal.spend()
-            entry = Entry(journal.new_id(frame), self.codec.sig, data, "started")
+            entry = Entry(journal.new_id(frame), self.codec.sig, data, "started", scope=self.path)
             journal.add(entry)
         place.entry_id = entry.id
         fresh = entry.state == "started"
@@ -180,7 +184,7 @@ class Local:
     def failed(self, error: Exception, entry_id: str, data: Raw) -> Exception:
         """Write the entry of an effect that raised."""
         logged = failures.to_data(error, self.codec.raises)
-        entry = Entry(entry_id, self.codec.sig, data, "discarded", error=logged)
+        entry = Entry(entry_id, self.codec.sig, data, "discarded", scope=self.path, error=logged)
         self.journal.add(entry)
         return blamed(error, entry)
 
@@ -223,15 +227,31 @@ async def settled(answer: Any) -> Any:
 
 
 def perform_again(entry: Entry, inner: Scope) -> None:
-    """Perform a local entry from the log, as seen from the scope *inner* of its requester, which no replay runs."""
-    for scope in inner.outwards():
-        for kind, route in scope.routes.items():
-            if kind.__kind__ is Kind.LOCAL and kind.__sig__ == entry.sig and not route.is_async:
-                codec = codec_of(kind)
-                if not codec.opaque:
-                    route.function(codec.decode(entry.data))
-                    return
-                for cell in scope.cells.values():  # its change is code; its value is what the cell became
-                    if entry.sig.startswith(f"{cell.name}."):
-                        cell.value = codec.answer.decode(entry.value)
+    """Perform a local entry from the log, as seen from the scope *inner* of its requester, which no replay runs.
+
+    State of a scope that the requester opened for itself is gone with it, and is left alone.
+    """
+    try:
+        if entry.mark is not UNSET:
+            for key, cell in inner.all_cells():
+                if key in entry.mark.cells:
+                    cell.value = cell.declared.decode(entry.mark.cells[key])
+        elif entry.state == "executed":
+            for scope in inner.outwards():
+                if scope.path == entry.scope:
+                    _perform_in(scope, entry)
+    except Misfit as error:
+        raise Fault(UndecodableError(entry.sig, entry.id, str(error))) from None
+
+
+def _perform_in(scope: Scope, entry: Entry) -> None:
+    for kind, route in scope.routes.items():
+        if kind.__kind__ is Kind.LOCAL and entry.sig in (kind.__sig__, *kind.__aliases__) and not route.is_async:
+            codec = codec_of(kind)
+            if not codec.opaque:
+                route.function(codec.decode(entry.data))
                 return
+            for cell in scope.cells.values():  # its change is code; its value is what the cell became
+                if entry.sig.startswith(f"{cell.name}."):
+                    cell.value = codec.answer.decode(entry.value)
+            return

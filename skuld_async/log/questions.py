@@ -104,6 +104,8 @@ class Questions:
             await parked.woken.wait()
         except anyio.get_cancelled_exc_class():
             # A scope of the body gave the question up; whoever stops the session wakes the strand instead.
+            if entry.state == "executed":
+                return parked.value  # it was answered first
             self.parked = None
             self._journal.abandon(entry, "body-scope")
             self._journal.log.header.status = "running"

@@ -21,8 +21,9 @@ import anyio
 from msgspec import UNSET, Raw
 
 from skuld_async._chain import caller
+from skuld_async._context import is_cancelled
 from skuld_async._effect import Kind
-from skuld_async._errors import ResultError
+from skuld_async._errors import EffectError, ResultError
 from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal
@@ -171,7 +172,10 @@ def external_async(  # noqa: C901 - each way in which a call may end
                 session.in_flight = scope
                 value = await function(effect, frame)
                 returned = True
-        except anyio.get_cancelled_exc_class():
+        except anyio.get_cancelled_exc_class() as cancelled:
+            if not is_cancelled():
+                failure = EffectError("asyncio.exceptions:CancelledError", "what the call waited for was cancelled")
+                raise journal.discard(codec, entry, failure) from cancelled
             journal.abandon(entry, "body-scope")
             raise
         except Signal as signal:

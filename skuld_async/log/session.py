@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_POLL = 0.001
+"""Seconds between two looks at a replay that a run cancel waits for."""
+
 
 class Session(Generic[T]):
     """A run in this process; made by `open_session`."""
@@ -154,6 +157,8 @@ class Session(Generic[T]):
 
     async def cancel(self, reason: str = "cancelled") -> Outcome[T]:
         """Cancel the run for good: recorded first, then delivered; brackets and `ensure` still do their cleanup."""
+        while self._journal.remaining and not self._ended:  # noqa: ASYNC110 - the end of a replay is no event
+            await anyio.sleep(_POLL)  # what the log holds comes first
         concluded = self._ended or self._outcome is not None or self._crash is not None
         if not concluded and self.log.header.cancelled is UNSET:
             self._cancel(reason)
@@ -235,6 +240,7 @@ class Session(Generic[T]):
     def _complete(self, value: Any) -> None:
         self._journal.close("returned")
         header = self.log.header
+        waits.check_not_cancelled(header, "returns")
         declared = declared_result(self._comp)
         try:
             data, back = declared.admit(value)
@@ -248,11 +254,19 @@ class Session(Generic[T]):
     def _fail(self, error: Exception) -> None:
         self._journal.close("raised")
         header = self.log.header
+        waits.check_not_cancelled(header, "raises")
         data = failures.to_data(error)
         if self._expected in ("completed", "failed"):
             waits.check_failure(header, data)
-        header.status, header.error, header.cause = "failed", data, culprit(error)
+        header.status, header.error, header.cause = "failed", data, culprit(error) or self._cut_off(error)
         self._outcome = Failed(error=error, **self._common())
+
+    def _cut_off(self, error: Exception) -> str | None:
+        """Id of the call that a deadline of the body cut off, where that failed the run."""
+        last = self.log.entries[-1] if self.log.entries else None
+        if last is None or last.error is UNSET or not isinstance(error, TimeoutError):
+            return None
+        return last.id if last.error.kind == "body-scope" else None
 
     # -- stopping ----------------------------------------------------------------------------------------------------
 

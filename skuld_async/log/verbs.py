@@ -15,6 +15,7 @@ rerun             refused       refused                refused             runs 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_INSIDE = ("State[", "EventAccumulator[", "Reader[", "Clock.", "Fresh.", "mark_loop", "Throw")
-"""How the names of the library's effects begin that leave the process alone; any other may have been seen outside."""
+_INSIDE = re.compile(r"(State|EventAccumulator|Reader)\[.*\]\.\w+|Clock\.now|Fresh\.uuid|mark_loop|Throw")
+"""The names of the library's effects that leave the process alone; any other may have been seen outside."""
 
 
 async def start(
@@ -226,7 +227,7 @@ def _cut(log: Log, *, force: bool) -> Log:
     if not force and cause.error is not UNSET and cause.error.kind == "result":
         problem = f"{cause.id} was performed, and its result could not be kept: running it again would perform it twice"
         raise _refused(log, problem, "If that is meant, use rerun(comp, log, *handlers, force=True).")
-    outside = [entry.id for entry in after if not entry.sig.startswith(_INSIDE)]
+    outside = [entry.id for entry in after if not _INSIDE.fullmatch(entry.sig)]
     if outside and not force:
         problem = f"it went on after {cause.id} failed ({', '.join(outside)})"
         raise _refused(log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")

@@ -88,6 +88,15 @@ def check_result(header: Header, declared: Declared[Any], data: bytes) -> None:
     )
 
 
+def check_not_cancelled(header: Header, ends: str) -> None:
+    """Raise `DivergenceError` where a run that was cancelled comes to another end."""
+    if header.cancelled is not UNSET:
+        raise DivergenceError(
+            f"{header.computation} {ends}, but the log says that it was cancelled at {header.cancelled.at}",
+            cause="the computation was changed",
+        )
+
+
 def check_failure(header: Header, data: ErrorData) -> None:
     """Raise `DivergenceError` unless a replay failed as the log says."""
     logged = header.error
