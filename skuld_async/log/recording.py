@@ -128,7 +128,7 @@ def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
             return answer
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
-            return replayed(codec, entry, journal, live.scope or frame.table.scope)
+            return replayed(codec, entry, journal, frame.table.scope)
         try:
             value = function(effect, frame)
         except Exception as error:
@@ -162,9 +162,9 @@ def external_async(  # noqa: C901 - each way in which a call may end
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
             if entry.error is not UNSET and entry.error.kind == "body-scope":
-                perform_nested(entry, journal, live.scope or frame.table.scope)
+                perform_nested(entry, journal, frame.table.scope)
                 await anyio.sleep_forever()  # until the body's own scope fires, as it did then
-            return replayed(codec, entry, journal, live.scope or frame.table.scope)
+            return replayed(codec, entry, journal, frame.table.scope)
         outer = session.in_flight
         value, returned, scope = None, False, anyio.CancelScope()
         try:
