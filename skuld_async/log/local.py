@@ -137,16 +137,8 @@ class Local:
         try:
             value = self.perform(effect, frame)
         except Exception as error:
-            if fresh:
-                entry.error, entry.state = failures.to_data(error, self.codec.raises), "discarded"
-                raise blamed(error, entry) from error.__cause__
-            raise self.other_error(error, entry, frame) from error.__cause__
-        raw = self.admit(value, frame)
-        if fresh:
-            entry.value, entry.state = raw, "executed"
-        else:
-            self.check_value(raw, entry, frame)
-        return value
+            raise self._raised(error, entry, frame, fresh=fresh) from error.__cause__
+        return self._returned(value, entry, frame, fresh=fresh)
 
     async def record_async(self, effect: Effect[Any], frame: Frame) -> Any:
         """As `record`; the entry is there before its handler is awaited, which may request effects itself."""
@@ -163,10 +155,18 @@ class Local:
         try:
             value = await settled((self.perform if fresh else self.again)(effect, frame))
         except Exception as error:
-            if fresh:
-                entry.error, entry.state = failures.to_data(error, self.codec.raises), "discarded"
-                raise blamed(error, entry) from error.__cause__
-            raise self.other_error(error, entry, frame) from error.__cause__
+            raise self._raised(error, entry, frame, fresh=fresh) from error.__cause__
+        return self._returned(value, entry, frame, fresh=fresh)
+
+    def _raised(self, error: Exception, entry: Entry, frame: Frame, *, fresh: bool) -> Exception:
+        """Settle a fresh entry with *error*, or check it against the one that the log holds."""
+        if not fresh:
+            return self.other_error(error, entry, frame)
+        entry.error, entry.state = failures.to_data(error, self.codec.raises), "discarded"
+        return blamed(error, entry)
+
+    def _returned(self, value: Any, entry: Entry, frame: Frame, *, fresh: bool) -> Any:
+        """Settle a fresh entry with *value*, or check it against the one that the log holds."""
         raw = self.admit(value, frame)
         if fresh:
             entry.value, entry.state = raw, "executed"
@@ -224,6 +224,12 @@ class Local:
 async def settled(answer: Any) -> Any:
     """*answer*, awaited where it is a coroutine: a sync handler may stand below async interceptors."""
     return await answer if isinstance(answer, CoroutineType) else answer  # pyright: ignore[reportUnknownVariableType]
+
+
+def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
+    """Pass over what the handler of *entry* requested; what it did to local state is done again."""
+    for inner in journal.nested(entry):
+        perform_again(inner, scope)
 
 
 def perform_again(entry: Entry, inner: Scope) -> None:

@@ -16,7 +16,8 @@ from skuld_async._signals import Fault, RunCancel, Signal
 
 from . import waits
 from .codec import codec_of
-from .recording import perform_nested, replayed
+from .local import perform_nested
+from .recording import replayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ from skuld_async.effects.yield_ import Yield
 
 from .codec import codec_of
 from .entry import Entry
-from .local import Local, perform_again, settled
+from .local import Local, perform_nested, settled
 from .stopping import stopping
 
 if TYPE_CHECKING:
@@ -237,12 +237,6 @@ def replayed(codec: Codec, entry: Entry, journal: Journal, scope: Scope) -> Any:
     if entry.state == "executed":
         return journal.value(codec, entry)
     raise journal.error(codec, entry)
-
-
-def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
-    """Pass over what the handler of *entry* requested; what it did to local state is done again."""
-    for inner in journal.nested(entry):
-        perform_again(inner, scope)
 
 
 def _unlogged(live: Route) -> Route:

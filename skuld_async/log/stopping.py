@@ -13,7 +13,7 @@ from skuld_async._scopes import Route
 from skuld_async._signals import RunCancel
 from skuld_async.effects.yield_ import Yield
 
-from .local import perform_again
+from .local import perform_nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +71,7 @@ def stopping(kind: type[Effect[Any]], route: Route, journal: Journal, cancel: Ca
             return function(effect, frame)
         journal.cancelled_at = None
         if here:
-            for inner in journal.nested(journal.cancel_here()):
-                perform_again(inner, route.scope or frame.table.scope)
+            perform_nested(journal.cancel_here(), journal, frame.table.scope)
         raise RunCancel
 
     async def stop_or_wait(effect: Effect[Any], frame: Frame) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypeVar, Unpack
 
-from skuld_async._declared import encode_canonical
+from skuld_async._declared import encode_flat
 from skuld_async._effect import Kind
 from skuld_async._errors import DeploymentError, SkuldError
 from skuld_async.log import verbs
@@ -174,6 +174,6 @@ def shown(entry: Any) -> tuple[str, ...]:
 def shown_value(outcome: Outcome[Any]) -> str:
     """The result, the same whatever the order of a set; nothing where there is none."""
     try:
-        return encode_canonical(outcome.value).decode() if isinstance(outcome, Completed) else ""
+        return encode_flat(outcome.value).decode() if isinstance(outcome, Completed) else ""
     except TypeError:  # a set of what cannot be sorted
         return ""
