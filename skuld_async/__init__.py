@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from ._errors import DivergenceError as DivergenceError
     from ._errors import EffectError as EffectError
     from ._errors import InvalidAnswerError as InvalidAnswerError
+    from ._errors import LifetimeError as LifetimeError
     from ._errors import LogDecodeError as LogDecodeError
     from ._errors import NotCompletedError as NotCompletedError
     from ._errors import NotWaitingError as NotWaitingError
     from ._errors import OtherQuestionError as OtherQuestionError
     from ._errors import RerunRefusedError as RerunRefusedError
     from ._errors import ResultError as ResultError
+    from ._errors import RolledBackError as RolledBackError
     from ._errors import RunCancelledError as RunCancelledError
     from ._errors import SkuldError as SkuldError
     from ._errors import StillWaitingError as StillWaitingError
@@ -58,15 +60,21 @@ if TYPE_CHECKING:
     from ._run import run as run
     from .effects.bracket import bracket as bracket
     from .effects.clock import Clock as Clock
+    from .effects.command import Command as Command
     from .effects.events import EventAccumulator as EventAccumulator
     from .effects.fresh import Fresh as Fresh
     from .effects.loop import mark_loop as mark_loop
     from .effects.port import Port as Port
     from .effects.port import operation as operation
     from .effects.port import port as port
+    from .effects.random import Random as Random
     from .effects.reader import Reader as Reader
     from .effects.state import State as State
     from .effects.throw import Throw as Throw
+    from .effects.transaction import Transaction as Transaction
+    from .effects.transaction import rollback as rollback
+    from .effects.transaction import transact as transact
+    from .effects.writer import Writer as Writer
     from .effects.yield_ import Yield as Yield
     from .log.divergence import Divergence as Divergence
     from .log.domain import DomainError as DomainError
@@ -91,6 +99,7 @@ __all__ = [
     "Cancelled",
     "Cell",
     "Clock",
+    "Command",
     "Completed",
     "Computation",
     "CurrentCall",
@@ -114,6 +123,7 @@ __all__ = [
     "Interceptor",
     "InvalidAnswerError",
     "Kind",
+    "LifetimeError",
     "Log",
     "LogDecodeError",
     "MissingReturnError",
@@ -127,12 +137,14 @@ __all__ = [
     "OutsideStrandError",
     "Perform",
     "Port",
+    "Random",
     "Reader",
     "Request",
     "RequestAfterReturnError",
     "RerunRefusedError",
     "ResultError",
     "Return",
+    "RolledBackError",
     "RunCancelledError",
     "Session",
     "SkuldError",
@@ -140,12 +152,14 @@ __all__ = [
     "StillWaitingError",
     "Suspended",
     "Throw",
+    "Transaction",
     "TransientScopeError",
     "UnawaitedAnswerError",
     "UndecodableError",
     "UnencodableError",
     "UnhandledEffectError",
     "Wait",
+    "Writer",
     "Yield",
     "bracket",
     "computation",
@@ -158,8 +172,10 @@ __all__ = [
     "replay",
     "rerun",
     "resume",
+    "rollback",
     "run",
     "start",
+    "transact",
 ]
 
 _HOMES = {
@@ -168,6 +184,7 @@ _HOMES = {
     "Cancelled": ".log.outcome",
     "Cell": "._handler",
     "Clock": ".effects.clock",
+    "Command": ".effects.command",
     "Completed": ".log.outcome",
     "Computation": "._computation",
     "CurrentCall": "._pump",
@@ -191,6 +208,7 @@ _HOMES = {
     "Interceptor": "._effect",
     "InvalidAnswerError": "._errors",
     "Kind": "._effect",
+    "LifetimeError": "._errors",
     "Log": ".log.log",
     "LogDecodeError": "._errors",
     "MissingReturnError": "._misuse",
@@ -204,12 +222,14 @@ _HOMES = {
     "OutsideStrandError": "._misuse",
     "Perform": "._effect",
     "Port": ".effects.port",
+    "Random": ".effects.random",
     "Reader": ".effects.reader",
     "Request": "._effect",
     "RequestAfterReturnError": "._misuse",
     "RerunRefusedError": "._errors",
     "ResultError": "._errors",
     "Return": "._effect",
+    "RolledBackError": "._errors",
     "RunCancelledError": "._errors",
     "Session": ".log.session",
     "SkuldError": "._errors",
@@ -217,12 +237,14 @@ _HOMES = {
     "StillWaitingError": "._errors",
     "Suspended": ".log.outcome",
     "Throw": ".effects.throw",
+    "Transaction": ".effects.transaction",
     "TransientScopeError": "._misuse",
     "UnawaitedAnswerError": "._misuse",
     "UndecodableError": "._errors",
     "UnencodableError": "._errors",
     "UnhandledEffectError": "._errors",
     "Wait": ".log.log",
+    "Writer": ".effects.writer",
     "Yield": ".effects.yield_",
     "bracket": ".effects.bracket",
     "computation": "._computation",
@@ -235,8 +257,10 @@ _HOMES = {
     "replay": ".log.verbs",
     "rerun": ".log.verbs",
     "resume": ".log.verbs",
+    "rollback": ".effects.transaction",
     "run": "._run",
     "start": ".log.verbs",
+    "transact": ".effects.transaction",
 }
 
 

@@ -12,7 +12,7 @@ from ._effect import Effect, Interceptor, Kind, Observation, Perform, label_of
 from ._errors import UnhandledEffectError
 from ._handler import is_async
 from ._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route, Scope
-from ._signals import Fault
+from ._signals import Fault, Signal, Suspend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,10 +85,14 @@ def _link(interceptor: Interceptor, perform: Perform) -> Perform:
 
 
 def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -> Route:
-    """*route*, telling *observers* what became of each request."""
+    """*route*, telling *observers* what became of each request that was settled."""
     call = caller(route)
 
     def tell(effect: Effect[Any], frame: Frame, answer: Any, error: BaseException | None) -> None:
+        if isinstance(error, Fault):
+            error = error.error
+        elif error is not None and _is_suspended(error, frame):
+            return
         observation = Observation(frame.request(effect), frame.place.replayed, answer, error)
         for observer in observers:
             observer(observation)
@@ -118,14 +122,24 @@ def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -
     return Route(SYNC_FRAMED, observe_sync, route.scope)
 
 
+def _is_suspended(error: BaseException, frame: Frame) -> bool:
+    """Whether a request that ended with *error* is not settled, because its strand suspends."""
+    signal = error if isinstance(error, Signal) else frame.strand.sticky
+    return isinstance(signal, Suspend) and not isinstance(error, Exception)
+
+
 def unhandled(kind: type[Effect[Any]], scope: Scope) -> Route:
     """A route that refuses *kind*, naming the handlers in scope."""
     label = label_of(kind)
-    labels = [installed for outer in scope.outwards() for installed in outer.labels]
-    twin = any(label_of(base) == label for outer in scope.outwards() for base in outer.routes)
-    hint = f"\nA handler for another object named {label} is in scope: declare the key or port once and import it.\n"
+    scopes = list(scope.outwards())
+    labels = [installed for outer in scopes for installed in outer.labels]
+    hint = ""
+    if any(outer.hidden is not None and issubclass(kind, outer.hidden) for outer in scopes):
+        hint = f"A handler of {label} asks here, which goes to the next one outwards; to recurse, call the function."
+    elif any(label_of(base) == label for outer in scopes for base in outer.routes):
+        hint = f"A handler for another object named {label} is in scope: declare the key or port once and import it."
 
     def refuse(_effect: Effect[Any], frame: Frame) -> Any:
-        raise Fault(UnhandledEffectError(label, labels, frame.line(), hint if twin else ""))
+        raise Fault(UnhandledEffectError(label, labels, frame.line(), hint))
 
     return Route(SYNC_FRAMED, refuse, scope)

@@ -27,11 +27,12 @@ import msgspec
 from typing_extensions import ParamSpec, TypeVar
 
 from ._context import current_strand
-from ._declared import Declared, Misfit
+from ._declared import Declared, Misfit, describe
 from ._effect import Effect, Return
 from ._errors import DeclarationError
 from ._hop import hop
 from ._misuse import OutsideStrandError
+from ._parameters import Parameters
 from ._scopes import open_scope
 from ._signals import RunCancel
 
@@ -76,7 +77,7 @@ class Computation(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
     def ensure(self, cleanup: Computation[Any] | Effect[Any]) -> Computation[T_co]:
         """The same computation, followed by *cleanup* at return, error and cancellation, never at a suspension.
 
-        Under a cancellation the cleanup is shielded and has `CLEANUP_GRACE` seconds.
+        Under a cancellation the cleanup is shielded and has 5 seconds.
         """
         return Ensured(self, cleanup)
 
@@ -166,6 +167,20 @@ class Ensured(Wrapped[T_co], frozen=True, eq=False):
             await hop(self.cleanup)
 
 
+def check_computation(given: Any, verb: str) -> None:
+    """Raise `DeclarationError` unless *given* is what *verb* takes: a computation, called with its arguments."""
+    if isinstance(given, Computation):
+        return
+    if isinstance(given, Definition):
+        name = given.__wrapped__.__name__
+        raise DeclarationError(given.name, "it is not called", f"write {verb}({name}(...), *handlers)")
+    if isinstance(given, Effect):
+        problem, way_out = "an effect is requested by a computation", "put it into one, and give that"
+    else:
+        problem, way_out = "this is no computation", f"write {verb}(comp(...), *handlers), comp being a @computation"
+    raise DeclarationError(f"{given!r:.80}", problem, way_out)
+
+
 Effectful: TypeAlias = AsyncGenerator[Effect[Any] | Computation[Any] | Return[T], Any]
 """What the body of a computation is annotated with: an async generator that returns a ``T`` through `Return`."""
 
@@ -178,20 +193,19 @@ class Definition(Generic[P, T_co]):
         version: Free text that logs hold; shown when a log diverges.
     """
 
+    __is_definition__: ClassVar[bool] = True
+    __wrapped__: Callable[P, Any]
+
     def __init__(self, body: Callable[P, Any], name: str | None, version: str | None) -> None:
         functools.update_wrapper(self, body)
-        self.body = body
         self.name: str = name or f"{body.__module__}:{body.__qualname__}"
         self.version = version
-        self.is_generator: bool = inspect.isasyncgenfunction(body)
-        if not self.is_generator and not inspect.iscoroutinefunction(body):
+        self._is_generator: bool = inspect.isasyncgenfunction(body)
+        if not self._is_generator and not inspect.iscoroutinefunction(body):
             way_out = f"write `async def {body.__name__}(...)` and yield or await effects in it"
             raise DeclarationError(self.name, "a computation is an async function", way_out)
-        self._hints: dict[str, Any] | None = None
-        self._parameters: dict[str, Declared[Any]] = {}
-        self._result: Declared[Any] | None = None
         with suppress(NameError):  # a name that is defined further down: compiled at the first use
-            self.result  # noqa: B018 - compiled here, where it is declared
+            self._result  # noqa: B018 - compiled here, where it is declared
 
     def __repr__(self) -> str:
         return f"<computation {self.name}>"
@@ -206,59 +220,48 @@ class Definition(Generic[P, T_co]):
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
-    @property
-    def hints(self) -> dict[str, Any]:
-        """The annotations of the body, evaluated."""
-        if self._hints is None:
-            self._hints = get_type_hints(self.body)
-        return self._hints
+    @functools.cached_property
+    def _hints(self) -> dict[str, Any]:
+        return get_type_hints(self.__wrapped__)
 
-    @property
-    def result(self) -> Declared[Any]:
-        """The declared type of the result."""
-        if self._result is None:
-            self._result = Declared(self._result_type(), self.name)
-        return self._result
+    @functools.cached_property
+    def _result(self) -> Declared[Any]:
+        return Declared(self._result_type(), self.name)
+
+    @functools.cached_property
+    def _parameters(self) -> Parameters:  # only needed where the computation is the root of a logged run
+        return Parameters(self.__wrapped__, self._hints, self.name)
 
     def _result_type(self) -> Any:
-        annotation = self.hints.get("return", Any)
-        if not self.is_generator:
+        annotation = self._hints.get("return", Any)
+        if not self._is_generator:
             if get_origin(annotation) is AsyncGenerator:
                 way_out = "a body without any yield returns natively: annotate it `-> T` instead of `-> Effectful[T]`"
                 raise DeclarationError(self.name, "the body is annotated as a generator, but yields nothing", way_out)
             return annotation
+        if annotation is not Any and get_origin(annotation) is not AsyncGenerator:
+            problem = f"a body that yields is no function that returns {describe(annotation)}"
+            raise DeclarationError(self.name, problem, f"annotate it -> Effectful[{describe(annotation)}]")
         for part in get_args(next(iter(get_args(annotation)), Any)):
             origin: Any = get_origin(part)
             if origin is Return:
                 return get_args(part)[0]
         return Any if annotation is Any else None
 
-    def parameter(self, name: str) -> Declared[Any]:
-        """The declared type of a parameter; compiled when the computation is first the root of a logged run."""
-        if name not in self._parameters:
-            self._parameters[name] = Declared(self.hints.get(name, Any), f"argument {name!r} of {self.name}")
-        return self._parameters[name]
-
     def from_json(self, arguments: bytes | msgspec.Raw) -> Computation[T_co]:
         """The call with the arguments that a log holds: ``approval.from_json(log.header.arguments)``.
+
+        Parameters that were added since take their defaults.
 
         Raises:
             DeclarationError: Today's annotations cannot read them.
         """
-        fields = [(name, self.hints.get(name, Any)) for name in inspect.signature(self.body).parameters]
-        kind = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True)
         try:
-            values = Declared[Any](kind, self.name).decode(arguments)
+            bound = self._parameters.read(arguments)
         except Misfit as error:
             problem = f"its arguments cannot be read from {bytes(arguments)[:200]!r} ({error})"
             raise DeclarationError(self.name, problem, "give new parameters a default and keep the old ones") from None
-        return Call(self, (), msgspec.structs.asdict(values))
-
-    def arguments(self, call: Call) -> dict[str, Any]:
-        """The call's arguments by name, defaults included."""
-        bound = inspect.signature(self.body).bind(*call.args, **call.kwargs)
-        bound.apply_defaults()
-        return dict(bound.arguments)
+        return Call(self, bound.args, bound.kwargs)
 
 
 @overload

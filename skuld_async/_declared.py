@@ -6,9 +6,11 @@ subclass) is refused with its path. Dictionaries keep their order, because a bod
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ForwardRef, Generic, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 from typing_extensions import TypeForm, TypeVar
@@ -16,7 +18,7 @@ from typing_extensions import TypeForm, TypeVar
 from ._errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -25,6 +27,9 @@ Plain: TypeAlias = "dict[str, Plain] | list[Plain] | tuple[Plain, ...] | str | f
 
 _EXACT: frozenset[Any] = frozenset({int, str, bool, bytes, type(None)})
 """Types whose instances come back as they are, so that neither decoding nor a comparison is needed."""
+
+
+_READABLE = "use a msgspec struct, a dataclass, an attrs or a pydantic class"
 
 
 def _enc_hook(value: object) -> Any:
@@ -58,11 +63,54 @@ decode_plain = msgspec.json.Decoder().decode
 
 
 def encode_canonical(value: Any) -> bytes:
-    """The JSON of *value*, keys and sets in order; those that have none stay as they come, and are compared decoded."""
+    """The JSON of *value*, keys and sets in order, whatever they hold; raises `Misfit` for keys that it would lose.
+
+    Only what a pydantic model makes of its own sets stays as it comes, and is compared decoded.
+    """
     try:
         return encode_flat(value)
-    except TypeError:
-        return encode(value)
+    except TypeError:  # members that cannot be compared, keys that are no text
+        return encode_flat(_sortable(value))
+
+
+# Named, because a type checker would take what is in them for unknown.
+_SETS: tuple[type[Any], ...] = (set, frozenset)
+_LISTS: tuple[type[Any], ...] = (list, tuple)
+_DICT: type[Any] = dict
+_SCALARS: frozenset[type[Any]] = frozenset({int, str, float, bool, bytes, type(None)})
+
+
+def _sortable(value: Any) -> Any:
+    """*value* with text for keys, and with the list of its members' JSON, sorted, in the place of each set."""
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, _SETS):
+        return [msgspec.Raw(member) for member in sorted(map(encode_canonical, value))]
+    if isinstance(value, _LISTS):
+        return [_sortable(item) for item in value]
+    if isinstance(value, _DICT):
+        keys = decode_plain(encode(dict.fromkeys(value)))  # as JSON writes them
+        if len(keys) < len(value):
+            problem = f"JSON cannot tell the keys of {value!r:.80} apart"
+            raise Misfit(problem)
+        return {key: _sortable(item) for key, item in zip(keys, value.values(), strict=True)}
+    names = _field_names(type(value))
+    if not names:
+        return value
+    twin = copy.copy(value)
+    change = msgspec.structs.force_setattr if isinstance(value, msgspec.Struct) else object.__setattr__
+    for name in names:
+        change(twin, name, _sortable(getattr(value, name)))
+    return twin
+
+
+def _field_names(kind: Any) -> Iterable[str]:
+    """Names of the fields of a struct, a dataclass or an attrs class; none of another type."""
+    if issubclass(kind, msgspec.Struct):
+        names: Iterable[str] = kind.__struct_fields__
+        return names
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", ())
+    return [field.name for field in fields]
 
 
 class Misfit(ValueError):
@@ -81,9 +129,7 @@ class Declared(Generic[T]):
         try:
             self._decode = msgspec.json.Decoder(kind, dec_hook=_dec_hook).decode
         except TypeError as error:
-            problem = f"JSON cannot tell the members of {describe(kind)} apart ({error})"
-            way_out = "make the members tagged: class Member(Struct, frozen=True, tag=True)"
-            raise DeclarationError(place, problem, way_out) from None
+            raise DeclarationError(place, *_not_compiled(kind, error)) from None
         self.nullable: bool = _accepts_none(self._decode)
 
     def decode(self, data: Any) -> T:
@@ -95,20 +141,41 @@ class Declared(Generic[T]):
         return value
 
     def admit(self, value: Any) -> tuple[bytes, T]:
-        """The JSON of *value* and what it reads back as; raises `Misfit` if anything would be lost."""
+        """*value* as JSON and as what that reads back as; raises `Misfit` if anything would be lost.
+
+        It may be spelled otherwise than it comes back: defaults left out, a date in another notation.
+        """
         data = encode_value(value)
         if type(value) is self.exact:
             return data, value
         back = self.decode(data)
         again = encode(back)
-        if again != data and sorted(again) != sorted(data):  # a set may come back in another order
-            lost = first_difference(decode_plain(data), decode_plain(again))
-            if lost is not None:
-                problem = (
-                    f"`{lost}` would be lost: {describe(type(value))} holds more than {describe(self.type)} declares"
-                )
-                raise Misfit(problem)
-        return data, back
+        return (data if _is_same(data, again) else self._without_loss(data, again)), back
+
+    def encode(self, value: Any) -> bytes:
+        """The JSON of *value*, where the value itself is used on; raises `Misfit` unless it reads back as it is."""
+        data = encode_value(value)
+        if type(value) is not self.exact:
+            again = encode(self.decode(data))
+            if not _is_same(data, again):
+                found = first_difference(decode_plain(data), decode_plain(self._without_loss(data, again)))
+                if found is not None:
+                    raise Misfit(f"`{found}` would come back otherwise: give a value of type {describe(self.type)}")
+        return data
+
+    def _without_loss(self, data: bytes, again: bytes) -> bytes:
+        """*again*, what *data* reads back as; raises `Misfit` for a key that the type does not know."""
+        old = decode_plain(data)
+        for path in _missing_keys(old, decode_plain(again)):
+            try:
+                # Where the type knows the key, this is refused, or kept: a default that is left out is no loss.
+                kept = _find(decode_plain(encode(self._decode(encode(_replaced(old, path, _PROBE))))), path)
+            except (ValueError, TypeError, RecursionError):
+                continue
+            if not kept:
+                text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+                raise Misfit(f"`${text}` would be lost: {describe(self.type)} declares no such field")
+        return again
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the type."""
@@ -161,6 +228,46 @@ def _floats(value: Plain, path: str) -> Iterator[tuple[str, float]]:
             yield from _floats(item, f"{path}[{index}]")
 
 
+_PROBE: Plain = [[[]]]
+"""A value that hardly any type reads, and none as its default."""
+
+
+def _is_same(data: bytes, again: bytes) -> bool:
+    """Whether both are the same JSON, but for the order of a set."""
+    return again == data or (len(again) == len(data) and sorted(again) == sorted(data))
+
+
+def _missing_keys(old: Plain, new: Plain, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, value in old.items():
+            if key in new:
+                yield from _missing_keys(value, new[key], (*path, key))
+            else:
+                yield (*path, key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (left, right) in enumerate(zip(old, new, strict=True)):
+            yield from _missing_keys(left, right, (*path, index))
+
+
+def _replaced(value: Any, path: tuple[str | int, ...], by: Plain) -> Any:
+    """*value* with *by* in the place of what stands at *path*."""
+    if not path:
+        return by
+    changed = copy.copy(value)
+    changed[path[0]] = _replaced(value[path[0]], path[1:], by)
+    return changed
+
+
+def _find(value: Any, path: tuple[str | int, ...]) -> bool:
+    """Whether there is something at *path*."""
+    try:
+        for key in path:
+            value = value[key]
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
 def differences(old: Plain, new: Plain, path: str = "$") -> Iterator[str]:
     """Paths at which two plain JSON values differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -187,6 +294,27 @@ def first_difference(old: Plain, new: Plain) -> str | None:
 def _short(value: Any, limit: int = 80) -> str:
     text = encode(value).decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _not_compiled(kind: Any, error: TypeError) -> tuple[str, str]:
+    """What is wrong with a type that msgspec refused with *error*, and what to write instead."""
+    name = _name_in(kind)
+    if name is not None:
+        return f"{name!r} is the name of a type, not a type", f"write it without quotes: {name}"
+    if "union" in str(error):
+        problem = f"JSON cannot tell the members of {describe(kind)} apart ({error})"
+        return problem, "make the members tagged: class Member(Struct, frozen=True, tag=True)"
+    return f"{describe(kind)} cannot be read back from JSON ({error})", _READABLE
+
+
+def _name_in(kind: Any) -> str | None:
+    """The first name in *kind* that stands in the place of a type."""
+    if isinstance(kind, ForwardRef):
+        return kind.__forward_arg__
+    if isinstance(kind, str):
+        return kind
+    parts = () if get_origin(kind) is Literal else get_args(kind)
+    return next((name for name in map(_name_in, parts) if name is not None), None)
 
 
 def describe(kind: Any) -> str:
@@ -217,8 +345,7 @@ def _refuse_unreadable(kind: Any, place: str) -> None:
                 problem = f"{describe(part)} is an exception, which cannot be read back from a log"
                 raise DeclarationError(place, problem, way_out)
             if _is_opaque(part):
-                way_out = "use a msgspec struct, a dataclass, an attrs or a pydantic class"
-                raise DeclarationError(place, f"{describe(part)} cannot be read back from JSON", way_out)
+                raise DeclarationError(place, f"{describe(part)} cannot be read back from JSON", _READABLE)
 
 
 def _arguments(kind: Any) -> Iterator[Any]:
@@ -227,10 +354,6 @@ def _arguments(kind: Any) -> Iterator[Any]:
         if isinstance(argument, type) or get_origin(argument) is not None:
             yield argument
             yield from _arguments(argument)
-
-
-_TUPLE: type[Any] = tuple
-"""Named, because a type checker would take what is in it for unknown."""
 
 
 def _classes(info: msgspec.inspect.Type, seen: set[int]) -> Iterator[Any]:
@@ -243,7 +366,7 @@ def _classes(info: msgspec.inspect.Type, seen: set[int]) -> Iterator[Any]:
         yield cls
     for name in info.__struct_fields__:
         held: Any = getattr(info, name)
-        members: tuple[Any, ...] = held if isinstance(held, _TUPLE) else (held,)
+        members: tuple[Any, ...] = held if isinstance(held, _LISTS) else (held,)
         for one in members:
             part: Any = one.type if isinstance(one, msgspec.inspect.Field) else one
             if isinstance(part, msgspec.inspect.Type):

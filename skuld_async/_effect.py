@@ -67,7 +67,7 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
         if "__sig__" not in cls.__dict__:
             cls.__sig__ = f"{cls.__module__}:{cls.__qualname__}"
         if "__answer_form__" not in cls.__dict__:
-            cls.__answer_form__ = _answer_form(cls)
+            cls.__answer_form__ = answer_form(cls)
         form = cls.__answer_form__
         if not isinstance(form, TypeVar_) and not getattr(form, "__parameters__", ()):
             cls.__answer__ = Declared(form, label_of(cls))
@@ -83,7 +83,17 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
 
     @classmethod
     def handled_by(cls, function: Callable[[Self], Awaitable[T_co] | T_co], /) -> Handler:
-        """A handler that answers this effect, and its subclasses, by calling *function*, sync or async."""
+        """A handler that answers this effect, and its subclasses, by *function*: sync, async, or a computation.
+
+        One that is not sync may request effects. It sees the handlers of the scope in which it was installed, but not
+        itself: what it requests of its own effect goes to the next handler outwards, or to whoever answers questions.
+        So an inner handler can decide for some requests, and change what an outer one answers::
+
+            async def decide(question: Approval) -> str:
+                return "approved" if question.amount < 100 else await question
+
+            start(buy(order).handle(Approval.handled_by(decide)))
+        """
         return FunctionHandler(cls, function, label_of(cls))
 
     @classmethod
@@ -141,7 +151,7 @@ TypeVar_: Any = type(T_co)
 
 
 def define_effect(
-    base: type[Effect[Any]],
+    base: type[Effect[Any]] | tuple[type[Effect[Any]], ...],
     label: str,
     fields: Sequence[Any] = (),
     *,
@@ -153,7 +163,7 @@ def define_effect(
     """An effect class made at run time, for one key or one operation.
 
     Args:
-        base: The family.
+        base: The family, or several.
         label: Its name in messages; its name in logs too unless *sig* is given.
         fields: As `msgspec.defstruct` takes them.
         sig: The stable name in logs.
@@ -163,8 +173,9 @@ def define_effect(
     """
     namespace = {f"__{name}__": value for name, value in attributes.items()}
     namespace |= {"__label__": label, "__sig__": sig or label, "__answer_form__": answer}
+    bases = base if isinstance(base, tuple) else (base,)
     made: type[Any] = msgspec.defstruct(
-        label, fields, bases=(base,), namespace=namespace, frozen=True, kw_only=kw_only, module=base.__module__
+        label, fields, bases=bases, namespace=namespace, frozen=True, kw_only=kw_only, module=bases[0].__module__
     )
     return made
 
@@ -174,11 +185,11 @@ def label_of(kind: type) -> str:
     return getattr(kind, "__label__", None) or kind.__qualname__.rpartition("<locals>.")[2]
 
 
-def _answer_form(cls: type[Effect[Any]]) -> Any:
+def answer_form(cls: type[Any]) -> Any:
     """The answer's type as the class declares it: ``Effect[int]`` gives int, through generic bases too."""
     for base in cls.__dict__.get("__orig_bases__", ()):
         origin: Any = get_origin(base)
-        if _is_effect(origin):
+        if hasattr(origin, "__answer_form__"):
             form = origin.__answer_form__
             given = dict(zip(origin.__parameters__, get_args(base), strict=False))
             if isinstance(form, TypeVar_):
@@ -186,7 +197,3 @@ def _answer_form(cls: type[Effect[Any]]) -> Any:
             inner = getattr(form, "__parameters__", ())
             return form[tuple(given.get(name, name) for name in inner)] if inner else form
     return cls.__answer_form__
-
-
-def _is_effect(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Effect)

@@ -14,6 +14,7 @@
     │   │   ├── NotWaitingError            the run waits for nothing
     │   │   ├── OtherQuestionError         it is meant for another question
     │   │   └── AlreadyAnsweredError       that question has its answer
+    │   ├── LifetimeError                  the lifetime of a handler failed while it was left
     │   ├── RerunRefusedError              `rerun` of a run that did not fail, or that went on after its failure
     │   └── MisuseError                    the classes below it are in `_misuse`
     │       ├── NotAnEffectError (TypeError)
@@ -28,6 +29,7 @@
     ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
     ├── EffectError                        any other error of an effect, as data: type name, message, data
     ├── ResultError                        the call was made, its result cannot be kept
+    ├── RolledBackError                    `rollback` was requested in a transaction
     └── NotCompletedError                  `.value` of an outcome that has none
         ├── StillWaitingError
         └── RunCancelledError
@@ -70,10 +72,11 @@ class DeploymentError(SkuldError):
     """An error of the deployment, not of the run: after the fix, `resume` goes on.
 
     Attributes:
-        log: The log with all that was performed; None outside a logged run.
+        log: The log with all that was performed, on each that a verb or a session raises. `run` keeps no log: there the
+            attribute is missing.
     """
 
-    log: Log | None = None
+    log: Log
 
 
 class UnhandledEffectError(DeploymentError):
@@ -89,11 +92,17 @@ class UnhandledEffectError(DeploymentError):
     def __str__(self) -> str:
         have = ", ".join(self.installed) or "none"
         hint = f"\n{self.hint}\n" if self.hint else ""
-        return (
-            f"nothing handles {self.effect} at {self.line} (handlers in scope: {have}).\n{hint}\n"
-            f"  start(comp, {self.effect}.handled_by(function))   # real work\n"
+        key, is_of_key, _ = self.effect.rpartition("].")
+        way_out = (
+            f"  start(comp, key.handler(...))   # of the key that was declared as {key}]"
+            if is_of_key
+            else f"  start(comp, {self.effect}.handled_by(function))   # real work\n"
             f"  start(comp, {self.effect}.always(answer))         # a fixed answer, for tests"
         )
+        return f"nothing handles {self.effect} at {self.line} (handlers in scope: {have}).\n{hint}\n{way_out}"
+
+
+WAY_OUT = "run the code that wrote this log, or accept the change with resume(comp, log, ..., allow_divergence=True)"
 
 
 class DivergenceError(DeploymentError):
@@ -132,9 +141,7 @@ class DivergenceError(DeploymentError):
         self.differences: tuple[str, ...] = tuple(differences)
         self.matched: tuple[str, ...] = tuple(matched)
         self.cause = cause
-        self.way_out: str = way_out or (
-            "run the code that wrote this log, or accept the change with resume(comp, log, ..., allow_divergence=True)"
-        )
+        self.way_out: str = way_out or WAY_OUT
 
     def __str__(self) -> str:
         lines = [f"{self.what}; nothing was performed."]
@@ -261,6 +268,23 @@ class RerunRefusedError(DeploymentError):
         return f"run {self.run} is not run again: {self.problem}. {self.way_out}"
 
 
+class LifetimeError(DeploymentError):
+    """The lifetime of a handler failed while it was left; the error is the ``__cause__``, the run is in ``.log``."""
+
+    def __init__(self, run: str, status: str, problem: str) -> None:
+        super().__init__(run, status, problem)
+        self.run = run
+        self.status = status
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} is {self.status}, but leaving the lifetimes of its handlers failed: {self.problem}.\n\n"
+            "  error.log                                  # holds all that was performed: store it\n"
+            "  await resume(comp, error.log, *handlers)   # gives the outcome"
+        )
+
+
 class LogDecodeError(SkuldError, ValueError):
     """These bytes are not a log: truncated, damaged, of another format, or something else altogether."""
 
@@ -308,6 +332,19 @@ class ResultError(SkuldError):
             f"{self.effect} was performed, but its result does not fit the declared type: {self.problem}. "
             "Correct the handler or the declaration; the call is not made again."
         )
+
+
+class RolledBackError(SkuldError):
+    """`rollback` was requested: the transaction left no trace."""
+
+    __module__ = "skuld_async"  # stands in logs, wherever this file goes
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the transaction was rolled back: {self.reason}"
 
 
 class NotCompletedError(SkuldError):

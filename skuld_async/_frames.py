@@ -104,7 +104,8 @@ class Frame(msgspec.Struct, eq=False):
     def handler_view(self, route: Route) -> Frame:
         """What the handler at work sees when it requests something itself.
 
-        The scope where it was installed; and its requests are numbered under the id of the effect that it answers.
+        The scope where it was installed, without itself; and its requests are numbered under the id of the effect that
+        it answers.
         """
         if self.place.nested is None:
             effect_id = self.place.current_id
@@ -130,8 +131,8 @@ def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> 
         place.count = activation = place.count + 1
     if type(computation) is Call:
         definition = computation.definition
-        body = definition.body(*computation.args, **computation.kwargs)
-        resume = body.asend if definition.is_generator else None
+        body = definition.__wrapped__(*computation.args, **computation.kwargs)
+        resume = body.asend if definition._is_generator else None
         return Frame(strand, parent.table, place, activation, computation, parent.shielded, body, resume, parent)
     frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, internal=True)
     own = cast("Wrapped[Any]", computation)
@@ -149,9 +150,9 @@ def enter_call(strand: Strand, call: Call, parent: Frame) -> Any:
     place = parent.place
     place.count = activation = place.count + 1
     definition = call.definition
-    body = definition.body(*call.args, **call.kwargs) if call.kwargs else definition.body(*call.args)
+    body = definition.__wrapped__(*call.args, **call.kwargs) if call.kwargs else definition.__wrapped__(*call.args)
     # Positional, and all at once: this is the price of each call of a computation.
-    if not definition.is_generator:
+    if not definition._is_generator:
         strand.stack[-1] = Frame(strand, parent.table, place, activation, call, parent.shielded, body, None, parent)
         return body
     resume = body.asend
@@ -206,6 +207,11 @@ def position(body: Any) -> tuple[str, int]:
             found = (frame.f_code.co_filename, frame.f_lineno)
         body = getattr(body, "ag_await", None) or getattr(body, "cr_await", None) or getattr(body, "gi_yieldfrom", None)
     return found
+
+
+def line_of(function: Any) -> str:
+    """Where *function* is defined, ``file:number``."""
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
 
 
 def is_ours(filename: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -15,7 +16,6 @@ from ._misuse import UnawaitedAnswerError
 from ._signals import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
 
@@ -63,18 +63,18 @@ class Handler:
 
 
 class FunctionHandler(Handler):
-    """Answers an effect class, and its subclasses, by a function of the effect."""
+    """Answers an effect class, and its subclasses, by a function of the effect, or of what *call* takes of it."""
 
-    def __init__(self, effect: Any, function: Callable[..., Any], label: str) -> None:
+    def __init__(
+        self, effect: Any, function: Callable[..., Any], label: str, call: Callable[[Any], Any] | None = None
+    ) -> None:
         self.effect = effect
         self.function = function
         self.label = label
+        self.call = call
 
     def install(self) -> Installed:
-        return Installed({self.effect: self.function if is_async(self.function) else self._call})
-
-    def _call(self, effect: Any) -> Any:
-        return refuse_coroutine(self.function(effect), self.label)
+        return Installed({self.effect: answering(self.function, self.label, self.call)})
 
 
 class Lifetime(Handler):
@@ -107,15 +107,42 @@ def lifetime(
 
 
 def is_async(function: Any) -> bool:
-    """Whether calling *function* gives an awaitable: settled once, when the scope is built."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    """Whether *function* is an async one: settled once, when the scope is built."""
+    function = _unwrapped(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def refuse_coroutine(answer: Any, label: str) -> Any:
-    """*answer* of a sync handler; refused where it is a coroutine that nobody would await."""
-    if isinstance(answer, CoroutineType):
-        answer.close()
-        raise Fault(UnawaitedAnswerError(label))
-    return answer
+def answering(function: Callable[..., Any], label: str, call: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
+    """What a scope installs for *function*: sync, async, or a computation, which is requested from the handler's frame.
+
+    Args:
+        function: The user's function.
+        label: The handler's name in messages.
+        call: Calls *function* with what it takes of an effect; if None, it takes the effect itself.
+    """
+    own = call or function
+    if is_async(function) and call is None:
+        return function
+    if is_async(function) or getattr(_unwrapped(function), "__is_definition__", False):
+
+        async def call_async(effect: Any) -> Any:
+            return await own(effect)
+
+        return call_async
+
+    def call_sync(effect: Any) -> Any:
+        answer = own(effect)
+        if isinstance(answer, CoroutineType):
+            answer.close()
+            raise Fault(UnawaitedAnswerError(label))
+        if hasattr(answer, "__is_computation__"):
+            raise Fault(UnawaitedAnswerError(label))
+        return answer
+
+    return call_sync
+
+
+def _unwrapped(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function

@@ -47,15 +47,16 @@ class RequestAfterReturnError(MisuseError):
 class MissingReturnError(MisuseError):
     """A body ended without `Return` although its declared result excludes None."""
 
-    def __init__(self, computation: str, declared: str) -> None:
-        super().__init__(computation, declared)
+    def __init__(self, computation: str, declared: str, line: str) -> None:
+        super().__init__(computation, declared, line)
         self.computation = computation
         self.declared = declared
+        self.line = line
 
     def __str__(self) -> str:
         return (
-            f"{self.computation} ended without `yield Return(...)`, and its declared result, {self.declared}, "
-            "excludes None.\n\n"
+            f"{self.computation}, at {self.line}, ended without `yield Return(...)`, and its declared result, "
+            f"{self.declared}, excludes None.\n\n"
             "  end each path with `yield Return(value)`, or declare `Effectful[... | None]`"
         )
 
@@ -73,8 +74,8 @@ class OutsideStrandError(MisuseError, RuntimeError):
             return (
                 f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), "
                 "where its place in the log would depend on timing.\n\n"
-                "  request effects in the computation's own task, one after the other, or concurrently with "
-                "Parallel.all(...)"
+                "  request effects in the computation's own task, one after the other (concurrent ones will be "
+                "requested by Parallel, which this release does not have)"
             )
         return (
             f"{self.request} is awaited outside a computation.\n\n"
@@ -124,7 +125,7 @@ class TransientScopeError(MisuseError):
     def __str__(self) -> str:
         return (
             f"{self.question} is asked at {self.line} inside the scope of {self.handler}, "
-            "which does not survive a suspension (spans_suspension=False).\n\n"
+            "which does not survive a suspension.\n\n"
             "  ask before the scope is entered, or after it was left"
         )
 

@@ -25,7 +25,7 @@ from ._computation import Call
 from ._context import task_lookup
 from ._declared import describe
 from ._effect import Effect, Return, label_of
-from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, open_frame, steps, strip
+from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, line_of, open_frame, steps, strip
 from ._misuse import (
     EndlessUnwindError,
     MissingReturnError,
@@ -190,7 +190,7 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                     raise Fault(_misuse(item, mode, frame))  # noqa: TRY301 - thrown in below
                 elif type(item) is Call:
                     step = enter_call(strand, item, frame)
-                    if item.definition.is_generator:
+                    if item.definition._is_generator:
                         frame = stack[-1]  # pyright: ignore[reportAssignmentType]
                         resume = frame.resume
                         continue
@@ -333,10 +333,11 @@ def _within(strand: Strand, route: Route) -> Route:
 
 
 def _ended_without(frame: Frame) -> tuple[None, Fault | None]:
-    declared = cast("Call", frame.computation).definition.result
+    definition = cast("Call", frame.computation).definition
+    declared = definition._result
     if declared.nullable or frame.strand.sticky is not None:
         return None, None
-    fault = Fault(MissingReturnError(frame.name, describe(declared.type)))
+    fault = Fault(MissingReturnError(frame.name, describe(declared.type), line_of(definition.__wrapped__)))
     frame.strand.stop(fault)
     return None, fault
 
@@ -344,10 +345,12 @@ def _ended_without(frame: Frame) -> tuple[None, Fault | None]:
 def _misuse(item: Any, mode: int, frame: Frame) -> NotAnEffectError | RequestAfterReturnError:
     if mode == CLOSED:
         return RequestAfterReturnError(_label(item), frame.line())
-    hint = "Yield an effect, a computation, or Return(value)."
+    hint = getattr(item, "__yield_hint__", "Yield an effect, a computation, or Return(value).")
     if isinstance(item, types.CoroutineType):
         item.close()
         hint = "Decorate the function with @computation, or await the coroutine."
+    elif isinstance(item, types.AsyncGeneratorType):
+        hint = "Decorate the function with @computation."
     elif callable(item):
         hint = "Did you forget to call it?"
     return NotAnEffectError(f"{item!r:.200}", frame.line(), hint)

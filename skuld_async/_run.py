@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypeVar
 
 from ._chain import Chain
+from ._computation import check_computation
 from ._context import current_strand
 from ._frames import strip
 from ._misuse import OutsideStrandError
@@ -53,6 +54,7 @@ async def run(
         Nothing is encoded, so a value that a log would refuse passes here. Test with `start`, or with
         `testing.always_cold`, what will run under a log.
     """
+    check_computation(comp, "run")
     chain = Chain(intercept, observe)
     strand = Strand(new_id(), new_id() if seed is None else seed)
     async with open_scope(None, handlers, "", chain.bind) as scope:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ._effect import Effect, Return
+from ._errors import DeclarationError
 from ._handler import Handler, Lifetime, is_async
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class Route(msgspec.Struct, frozen=True, eq=False):
 
     mode: int
     function: Callable[..., Any] = lambda *_: None
-    scope: Scope | None = None
-    """Where the handler was installed: what its own requests see."""
+    scope: Scope | Within | None = None
+    """What the handler's own requests see: the scope where it was installed, without itself."""
     below: Route | None = None
     """The handler's own route, where interceptors stand around it: what a replay performs again."""
 
@@ -83,7 +84,7 @@ def _closed_bind(kind: type[Effect[Any]], _scope: Scope) -> Route:
 class Scope:
     """The handlers installed at one place, and the scope around it."""
 
-    __slots__ = ("cells", "labels", "parent", "path", "routes", "table", "transient")
+    __slots__ = ("cells", "hidden", "labels", "parent", "path", "routes", "table", "transient", "views")
 
     def __init__(self, parent: Scope | None, path: str, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
         self.parent = parent
@@ -91,39 +92,47 @@ class Scope:
         self.routes: dict[type[Effect[Any]], Route] = {}
         self.labels: list[str] = []
         self.cells: dict[str, Cell[Any]] = {}
-        self.transient: str | None = None
-        """Label of a handler here that does not survive a suspension."""
+        self.transient: list[str] = []
+        """Labels of the handlers here that do not survive a suspension."""
+        self.hidden: type[Effect[Any]] | None = None
+        """What is not handled here, but further outwards: it is the handler's own requests that are looked up."""
+        self.views: list[Scope] = []
+        """This scope as its own handlers see it."""
         self.table = Table(self, bind)
 
     async def install(self, handler: Handler, stack: AsyncExitStack) -> None:
         """Install *handler* here; a later one shadows an earlier one for the same effect."""
+        if not isinstance(handler, Handler):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody has a type checker
+            raise DeclarationError(f"{handler!r:.80}", "this is no handler", _instead(handler))
         if isinstance(handler, Lifetime):
             if not handler.spans_suspension:
-                self.transient = handler.label
+                self.transient.append(handler.label)
             made = await stack.enter_async_context(handler.factory())
             for inner in (made,) if isinstance(made, Handler) else made:
                 await self.install(inner, stack)
             return
         installed = handler.install()
         for effect, function in installed.routes.items():
-            self.routes[effect] = Route(ASYNC if is_async(function) else SYNC, function, self)
+            # A sync handler requests nothing.
+            route = Route(ASYNC, function, Within(self, effect)) if is_async(function) else Route(SYNC, function, self)
+            self.routes[effect] = route
         for cell in installed.cells:
             self.cells[cell.name] = cell
         self.labels.append(handler.label)
 
     def close(self) -> None:
         """Let go of the handlers and of the chain, which would keep a whole session alive; the cells stay readable."""
-        self.routes = {}
-        for table in (self.table, self.table.closed):
+        for table in (table for scope in (self, *self.views) for table in (scope.table, scope.table.closed)):
             table.clear()
             table.bind = _closed_bind
+        self.routes.clear()
 
     def find(self, kind: type[Effect[Any]]) -> Route | None:
         """The nearest route for *kind*: scope by scope, the closest base class first."""
         for scope in self.outwards():
             for base in kind.__mro__:
                 route = scope.routes.get(base)
-                if route is not None:
+                if route is not None and base is not scope.hidden:
                     return route
         return None
 
@@ -139,6 +148,45 @@ class Scope:
         for scope in self.outwards():
             for name, cell in scope.cells.items():
                 yield f"{scope.path}{name}", cell
+
+
+def _instead(given: Any) -> str:
+    """What to write in the place of something that is no handler."""
+    if isinstance(given, (list, tuple)):
+        return "unpack it: start(comp, *handlers)"
+    for method, call in (("default", ".default() or .always(answer)"), ("handler", ".handler(...)")):
+        if hasattr(given, method):
+            return f"it has handlers: {getattr(given, 'label', 'write it')}{call}".replace("write it.", ".")
+    return "give what .handler(...), .handled_by(function), .always(answer) or lifetime(factory) makes"
+
+
+class Within:
+    """A scope as its own handler of one effect class sees it; looked at only where that handler requests something."""
+
+    __slots__ = ("_effect", "_scope", "_table")
+
+    def __init__(self, scope: Scope, effect: type[Effect[Any]]) -> None:
+        self._scope = scope
+        self._effect = effect
+        self._table: Table | None = None
+
+    @property
+    def path(self) -> str:
+        """The scope's."""
+        return self._scope.path
+
+    @property
+    def table(self) -> Table:
+        """The routes that the handler sees."""
+        if self._table is None:
+            whole = self._scope
+            view = Scope(whole.parent, whole.path, whole.table.bind)
+            view.hidden = self._effect
+            view.routes, view.labels = whole.routes, whole.labels
+            view.cells, view.transient = whole.cells, whole.transient
+            whole.views.append(view)
+            self._table = view.table
+        return self._table
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from skuld_async import (
     Clock,
+    Command,
     Computation,
     DomainError,
     Effect,
@@ -27,10 +28,12 @@ from skuld_async import (
     Fresh,
     Handler,
     Port,
+    Random,
     Reader,
     Return,
     State,
     Throw,
+    Writer,
     Yield,
     bracket,
     computation,
@@ -531,6 +534,161 @@ async def never_answers() -> Effectful[None]:
         yield total.put(Decimal(number))
 
 
+# -- notes: heard, changed and censored, in loops, around questions and errors -----------------------------------------
+
+notes = Writer("corpus.notes", str)
+
+
+@computation
+async def tells(what: str) -> Effectful[str]:
+    yield notes.tell(f"{what} 1")
+    decision = yield Decision(PURCHASE)
+    yield notes.tell(f"{what} 2")
+    yield Return(decision)
+
+
+@computation
+async def tells_and_edits(what: str) -> Effectful[tuple[str, Any]]:
+    decision = yield notes.censor(tells(what), lambda told: [note.upper() for note in told])
+
+    def change(told: list[str]) -> list[str]:
+        return [*reversed(told), f"{what} 3"]
+
+    yield Return((decision, change))
+
+
+@computation
+async def tells_and_fails() -> Effectful[None]:
+    yield notes.tell("a secret")
+    yield Shop.reserve("lamp")
+
+
+@computation
+async def tells_in_a_loop(turns: int) -> Effectful[int]:
+    turn = 0
+    while turn < turns:
+        turn = yield mark_loop("tells", int, carry=turn)
+        yield notes.tell(f"turn {turn}")
+        yield tells(f"in turn {turn}")
+        turn += 1
+    yield Return(turn)
+
+
+@computation
+async def writes() -> Effectful[list[Any]]:
+    seen: list[Any] = []
+    yield notes.tell("first")
+    try:
+        yield notes.censor(tells_and_fails(), lambda told: ["removed"] * len(told))
+    except LookupError:
+        seen.append((yield notes.peek()))
+    turn = 0
+    while turn < 2:
+        turn, seen = yield mark_loop("writes", tuple[int, list[Any]], carry=(turn, seen))
+        _, told = yield notes.listen(tells(f"{turn}"))
+        decision = yield notes.pass_(tells_and_edits(f"edited {turn}"))
+        turn, seen = turn + 1, [*seen, told, decision]
+    seen.append((yield notes.listen(notes.listen(tells_in_a_loop(3)))))
+    seen.append((yield notes.listen(tells("elsewhere").handle(notes.handler()))))
+    yield Return(seen)
+
+
+# -- chance ------------------------------------------------------------------------------------------------------------
+
+
+class Lot(Effect[list[str]], frozen=True):
+    """Its handler draws."""
+
+    names: list[str]
+
+
+async def lot(effect: Lot) -> list[str]:
+    count = await Random.int(1, len(effect.names))
+    await Shop.reserve("lot", count)
+    return await Random.sample(effect.names, count)
+
+
+@computation
+async def draws() -> Effectful[list[Any]]:
+    seen: list[Any] = []
+    while len(seen) < 3:
+        seen = yield mark_loop("draws", list[Any], carry=seen)
+        chance = yield Random.random()
+        number = yield Random.int(-(10**30), 10**30)
+        kept = yield Random.choice([Item("pen", Decimal(1)), Item("cup", Decimal(2))])
+        yield Shop.reserve(kept.name, len(seen))
+        drawn = yield Lot(["ada", "bob", "eve"])
+        yield Decision(PURCHASE)
+        order = yield Random.shuffle(range(5))
+        seen = [*seen, (chance, str(number), kept.name, drawn, order)]
+    yield Return(seen)
+
+
+# -- commands, executed by computations --------------------------------------------------------------------------------
+
+
+class Pay(Command[str], frozen=True, tag=True):
+    amount: Decimal
+
+
+class Ship(Command[tuple[str, UUID]], frozen=True, tag=True):
+    item: str
+    count: int = 1
+
+
+class Ask(Command[str], frozen=True, tag=True):
+    about: str
+
+
+@computation
+async def ship(command: Ship) -> Effectful[tuple[str, UUID]]:
+    """Tells, draws, marks, asks, and executes another command: all under the id of the effect that it answers."""
+    value, told = yield notes.listen(asked_in_a_loop(command.item))
+    box = yield Random.choice(["small", "large"])
+    paid = yield Pay(Decimal(len(told))).execute()
+    number = yield Fresh.uuid()
+    yield total.modify(lambda sum_: sum_ + 1)
+    yield Return((f"{value} {box} {paid}", number))
+
+
+@computation
+async def asked_in_a_loop(item: str) -> Effectful[str]:
+    turn, decision = 0, ""
+    while turn < 2:
+        turn, decision = yield mark_loop("asked", tuple[int, str], carry=(turn, decision))
+        yield notes.tell(f"{item} {turn}")
+        answer = yield Decision(PURCHASE)
+        turn, decision = turn + 1, f"{decision}{answer}"
+    yield Return(decision)
+
+
+class Clerk:
+    @computation
+    async def pay(self, command: Pay) -> str:
+        await notes.tell(f"paying {command.amount}")
+        return await Shop.charge(command.amount)
+
+
+async def dispatch(command: Command[Any]) -> Any:
+    assert isinstance(command, Ask)
+    return await Shop.reserve(command.about)
+
+
+@computation
+async def executes(commands: list[Pay | Ship | Ask]) -> Effectful[list[Any]]:
+    seen: list[Any] = []
+    for command in commands:
+        try:
+            answer = yield command.execute()
+        except LookupError as error:
+            answer = str(error)
+        seen.append(answer)
+        yield Decision(PURCHASE)
+    seen += yield notes.peek()
+    chance = yield Random.random()
+    yield Return([*seen, chance])
+
+
 def shop(failures: int = 0) -> Callable[[], Sequence[Handler]]:
     def make() -> Sequence[Handler]:
         return (
@@ -552,6 +710,21 @@ def shop(failures: int = 0) -> Callable[[], Sequence[Handler]]:
 
 def approves(_question: object) -> str:
     return "approved"
+
+
+def office(*more: Handler) -> Callable[[], Sequence[Handler]]:
+    return lambda: (
+        *shop()(),
+        notes.handler(),
+        Lot.handled_by(lot),
+        Command.handled_by(dispatch),
+        Pay.handled_by(Clerk().pay),
+        Ship.handled_by(ship),
+        *more,
+    )
+
+
+COMMANDS: list[Pay | Ship | Ask] = [Pay(Decimal(3)), Ship("desk", 2), Ask("lamp"), Ask("desk"), Ship("chair")]
 
 
 CASES: list[Case] = [
@@ -578,4 +751,15 @@ CASES: list[Case] = [
     Case("no-return", never_answers, shop()),
     Case("ensure-around-all", lambda: approval(PURCHASE).ensure(Shop.refund("all")), shop(), approves),
     Case("handle-around-all", lambda: scoped().handle(total.handler(Decimal(7))), shop(), approves),
+    Case("notes", writes, office(), approves),
+    Case("notes-unpruned", writes, office(), approves, options={"prune_loops": False}),
+    Case("censored-failure", lambda: notes.censor(tells_and_fails(), lambda told: []), office(), ends="Failed"),
+    Case("chance", draws, office(), approves),
+    Case("chance-fixed", draws, office(Random.fixed(0.5, 0.1, 0.99)), approves),
+    Case("chance-seeded", lambda: draws().handle(Random.seeded("corpus"), Lot.handled_by(lot)), office(), approves),
+    Case(
+        "chance-fixed-inside", lambda: draws().handle(Random.fixed(0.3, 0.7), Lot.handled_by(lot)), office(), approves
+    ),
+    Case("commands", lambda: executes(COMMANDS), office(), approves),
+    Case("commands-fixed", lambda: executes(COMMANDS), office(Random.fixed(0.5, 0.1)), approves),
 ]

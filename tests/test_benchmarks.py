@@ -59,8 +59,8 @@ def test_each_target_stands_beside_its_figure() -> None:
 
 
 def test_the_page_shows_each_figure_that_has_a_target() -> None:
-    """docs/performance.md holds the table, with its verdicts, met or not."""
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    """docs/reference/performance.md holds the table, with its verdicts, met or not."""
+    page = (ROOT / "docs" / "reference" / "performance.md").read_text(encoding="utf-8")
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in page.splitlines() if row.startswith("| ")}
     asked = [figure["name"] for one in smoke() for figure in one["figures"] if "target" in figure]
 

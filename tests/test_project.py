@@ -1,9 +1,12 @@
 """What holds for the project as a whole: its public names, its files, its dependencies."""
 
 import ast
+import pydoc
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import skuld_async
 
@@ -40,6 +43,14 @@ def test_public_names_are_those_re_exported_and_sorted() -> None:
     assert seen == skuld_async._HOMES
     assert [name for name in skuld_async.__all__ if not hasattr(skuld_async, name)] == []
     assert dir(skuld_async) == skuld_async.__all__
+
+
+@pytest.mark.parametrize("name", skuld_async.__all__)
+def test_help_is_there_for_each_public_name(name: str) -> None:
+    """`help(...)` of each public name can be shown: the annotations of what it shows are there at run time."""
+    documentation = pydoc.render_doc(getattr(skuld_async, name))
+
+    assert name in documentation or name in ("Effectful", "Outcome")  # aliases are shown as what they stand for
 
 
 def test_no_file_of_the_package_is_over_400_lines() -> None:

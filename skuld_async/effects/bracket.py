@@ -55,8 +55,6 @@ def bracket(
 ) -> Computation[T]:
     """Acquire, use, release; released at return, error and cancellation, never at a suspension.
 
-    ::
-
         room = yield bracket(Rooms.reserve(day), lambda room: meeting(room), lambda room: Rooms.cancel(room))
 
     Args:

@@ -27,5 +27,5 @@ class Fresh:
 
     @staticmethod
     def uuid() -> Effect[UUID]:
-        """A UUID that no other request of any run gets."""
+        """A UUID that no other request gets, of this run or of a run with another seed."""
         return FreshUUID()

@@ -77,8 +77,7 @@ def next_iteration(frame: Frame, label: str) -> Loop:
 
 def enter_iteration(frame: Frame, loop: Loop) -> None:
     """Number what follows in *frame* under *loop*; the loops inside the previous iteration are over."""
-    outer = [known for known in frame.loops if known.label != loop.label]
-    depth = next((i for i, known in enumerate(frame.loops) if known.label == loop.label), len(outer))
+    depth = next((i for i, known in enumerate(frame.loops) if known.label == loop.label), len(frame.loops))
     frame.loops = (*frame.loops[:depth], loop)
     frame.place = Place(f"{mark_id(frame, loop)}/")
 

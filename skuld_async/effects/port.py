@@ -13,7 +13,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from skuld_async._effect import Effect, define_effect
 from skuld_async._errors import DeclarationError
-from skuld_async._handler import Handler, Installed, is_async, refuse_coroutine
+from skuld_async._handler import Handler, Installed, answering
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,7 +90,10 @@ class _Callable(Generic[P, T]):
                 message = f"{self.label}() got multiple values for argument {name!r}"
                 raise TypeError(message)
             named[name] = value
-        effect: Effect[T] = self.effect(**named)
+        try:
+            effect: Effect[T] = self.effect(**named)
+        except TypeError as error:
+            raise TypeError(f"{self.label}(): {error}") from None
         return effect
 
     def always(self, answer: T) -> Handler:
@@ -99,7 +102,7 @@ class _Callable(Generic[P, T]):
         return handler
 
     def handled_by(self, function: Callable[P, Awaitable[T] | T]) -> Handler:
-        """A handler that answers by calling *function*, sync or async, with the call's arguments."""
+        """A handler that answers by *function* of the call's arguments: sync, async, or a computation."""
         return PortHandler(self.label, {self.effect: self._caller(function)})
 
     def _caller(self, function: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -112,13 +115,7 @@ class _Callable(Generic[P, T]):
                 *[getattr(effect, name) for name in names], **{name: getattr(effect, name) for name in keywords}
             )
 
-        def call_sync(effect: Any) -> Any:
-            return refuse_coroutine(call(effect), self.label)
-
-        async def call_async(effect: Any) -> Any:
-            return await call(effect)
-
-        return call_async if is_async(function) else call_sync
+        return answering(function, self.label, call)
 
     def _refuse_misfit(self, function: Any, names: Sequence[str], keywords: Sequence[str]) -> None:
         if not callable(function):
@@ -192,8 +189,6 @@ class PortHandler(Handler):
 class Port(Protocol):
     """Base of contracts.
 
-    ::
-
         class Validator(Port, Protocol):
             @operation
             async def validate(self, purchase: Purchase) -> ValidPurchase: ...
@@ -203,9 +198,18 @@ class Port(Protocol):
 
     __slots__: ClassVar[Sequence[str]] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, member in vars(cls).items() if Protocol in cls.__bases__ else ():
+            if inspect.iscoroutinefunction(member):
+                place = f"{cls.__qualname__.rpartition('<locals>.')[2]}.{name}"
+                raise DeclarationError(place, "it is no operation", f"mark it: @operation async def {name}(...)")
+
     @classmethod
     def handler(cls, implementation: object) -> Handler:
-        """A handler that calls *implementation*: any object with the contract's methods, sync or async.
+        """A handler that calls *implementation*: any object with the contract's methods.
+
+        They are sync, async, or computations.
 
         Raises:
             DeclarationError: A method is missing, or does not take the operation's arguments.
@@ -213,6 +217,11 @@ class Port(Protocol):
         routes: dict[Any, Callable[[Any], Any]] = {}
         for name, one in cls._operations().items():
             method = getattr(implementation, name, None)
+            if isinstance(implementation, type) and inspect.isfunction(
+                inspect.getattr_static(implementation, name, None)
+            ):
+                way_out = f"give an object of it: {cls.__name__}.handler({implementation.__name__}(...))"
+                raise DeclarationError(one.label, f"{implementation.__name__} is a class", way_out)
             if method is None:
                 problem = f"{type(implementation).__qualname__} has no method {name}"
                 raise DeclarationError(one.label, problem, f"write {one._shape()}")  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -254,6 +263,9 @@ def operation(
 ) -> Any:
     """Mark a method of a contract as an operation.
 
+    On the contract's class, ``Contract.method(...)`` is an effect. ``Contract.method.always(answer)`` and
+    ``Contract.method.handled_by(function)`` are handlers of this operation alone.
+
     Args:
         function: The method; its annotations are compiled here.
         raises: Errors that are answers of the receiver: they arrive as themselves, and `rerun` asks under a new key.
@@ -285,7 +297,10 @@ def port(
     sig: str | None = None,
     aliases: Sequence[str] = (),
 ) -> Any:
-    """Make a port of an async function: ``quote(supplier)`` is an effect, ``quote.default()`` installs its body.
+    """Make a port of an async function: ``quote(supplier)`` is an effect.
+
+    Its handlers are ``quote.default()``, which calls the function's body, ``quote.always(answer)`` and
+    ``quote.handled_by(function)``.
 
     Args:
         function: The function; its annotations are compiled here.

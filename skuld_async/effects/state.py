@@ -41,7 +41,7 @@ class State(Generic[T]):
     def __init__(self, name: str, kind: TypeForm[T]) -> None:
         self.name = name
         self.label: str = f"State[{name}]"
-        self.declared: Declared[T] = declare(kind, self.label)
+        self._declared: Declared[T] = declare(kind, self.label)
         make = define_effect
         self._get = make(StateEffect, f"{self.label}.get", answer=kind)
         self._put = make(StateEffect, f"{self.label}.put", [("value", kind)], answer=None)
@@ -68,7 +68,7 @@ class State(Generic[T]):
 
     def handler(self, initial: T) -> Handler:
         """A scope for the cell, with its first value; each run starts from its own copy."""
-        return _StateHandler(self.label, self.declared, (self._get, self._put, self._modify), initial)
+        return _StateHandler(self.label, self._declared, (self._get, self._put, self._modify), initial)
 
 
 class _StateHandler(Handler):

@@ -19,8 +19,6 @@ T_co = TypeVar("T_co", covariant=True)
 class Yield(Effect[T_co], frozen=True, dict=True):
     """Base of questions: the fields are the question, ``T`` is the type of its answer.
 
-    ::
-
         class ApprovalNeeded(Yield[Literal["approved", "rejected"]], frozen=True):
             purchase: Purchase
 

@@ -110,9 +110,7 @@ class Codec:
         if type(value) is answer.exact:
             return Raw(encode_exact(value))
         # What `put` took in was admitted there; what a function of the body made was not.
-        return Raw(
-            answer.admit(value)[0] if self.opaque or self.kind.__kind__ is not Kind.LOCAL else encode_value(value)
-        )
+        return Raw(answer.encode(value) if self.opaque or self.kind.__kind__ is not Kind.LOCAL else encode_value(value))
 
 
 def codec_of(kind: type[Effect[Any]]) -> Codec:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from skuld_async._declared import decode_plain, differences
-from skuld_async._errors import DivergenceError
+from skuld_async._errors import WAY_OUT, DivergenceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,19 @@ def mismatch(codec: Codec, data: Raw, entries: Sequence[Entry], cursor: int, lin
     if entry.sig in codec.names:
         what = f"{codec.label} is requested with other data than the log holds"
         found = list(differences(decode_plain(entry.data), decode_plain(data)))
-        cause = "the data come from something that is not an effect (the time, a random number, a global), or changed"
+        cause = (
+            "the data come from something that is not an effect (the time, a random number, a set's order), or changed"
+        )
+        way_out = (
+            "make it an effect (Clock.now(), Fresh.uuid(), Random, a Reader, a port), or sort; if the code changed, "
+        )
     else:
         what = f"{codec.label} is requested where the log holds {_short(entry.sig)}"
         cause = f"{codec.label} was added to the computation, or an if took another path"
+        way_out = ""
     if later:
-        cause = f"{_short(entry.sig)} was removed from the computation here, or moved"
+        other = ", or the order of a set is another" if entry.sig in codec.names else ""
+        cause = f"{_short(entry.sig)} was removed from the computation here, or moved{other}"
     return DivergenceError(
         what,
         line=line,
@@ -53,6 +60,7 @@ def mismatch(codec: Codec, data: Raw, entries: Sequence[Entry], cursor: int, lin
         differences=found,
         matched=last_matched(entries, cursor),
         cause=cause,
+        way_out=f"{way_out}{WAY_OUT}",
     )
 
 
@@ -61,9 +69,10 @@ def unconsumed(entries: Sequence[Entry], cursor: int, ended: str) -> DivergenceE
     entry = entries[cursor]
     left = len(entries) - cursor
     return DivergenceError(
-        f"the computation {ended}, but the log goes on with {_short(entry.sig)} ({left} entries are left)",
+        f"the computation {ended}, but the log goes on with {_short(entry.sig)} (entries left: {left})",
         entry=entry.id,
         expected=f"{_short(entry.sig)} {bytes(entry.data).decode(errors='replace')}",
+        received="the end of the computation",
         matched=last_matched(entries, cursor),
         cause="effects at the end were removed from the computation, or an if took another path",
     )
@@ -77,6 +86,17 @@ def beyond(codec: Codec, data: Raw, log: Log, line: str) -> DivergenceError:
         received=f"{codec.label} {bytes(data).decode(errors='replace')}",
         matched=last_matched(log.entries, len(log.entries)),
         cause=f"{codec.label} was added to the computation, or an if took another path",
+    )
+
+
+def inside(transaction: Entry, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
+    """The computation requests something new in a transaction that has ended."""
+    return DivergenceError(
+        f"something new is requested in the transaction {transaction.id}, which has ended",
+        line=line,
+        matched=last_matched(entries, cursor),
+        cause="an effect was added to the transaction, or an if took another path",
+        way_out="run the code that wrote this log, or request what is new behind the transaction",
     )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 import msgspec
-from typing_extensions import dataclass_transform
+from typing_extensions import TypeVar, dataclass_transform
 
 from skuld_async._declared import Declared, Misfit
 from skuld_async._errors import DeclarationError, SkuldError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+E = TypeVar("E", bound=Exception)
 
 
 @dataclass_transform()
 class DomainError(SkuldError):
     """Base of errors with fields: they arrive in the body as themselves, on the first run and on each replay.
-
-    ::
 
         class Declined(DomainError):
             code: int
@@ -82,12 +85,15 @@ def rebuild(cls: type[DomainError], data: Any) -> DomainError:
     return cls(**msgspec.structs.asdict(fields))
 
 
-def find(type_name: str) -> type[DomainError] | None:
-    """The loaded domain error of that name; a log never causes an import."""
-    waiting = [DomainError]
+def find(type_name: str, bases: Sequence[type[E]]) -> type[E] | None:
+    """The loaded class of that name among *bases* and what derives from them; a log never causes an import.
+
+    Of two, the one that was defined last: a module that was reloaded catches by its new classes.
+    """
+    waiting = list(bases)
     while waiting:
-        for cls in waiting.pop().__subclasses__():
-            if f"{cls.__module__}:{cls.__qualname__}" == type_name:
-                return cls
-            waiting.append(cls)
+        cls = waiting.pop(0)
+        if f"{cls.__module__}:{cls.__qualname__}" == type_name:
+            return cls
+        waiting += reversed(cls.__subclasses__())
     return None

@@ -27,6 +27,8 @@ FORMAT = 0
 
 NO_DATA = Raw(b"{}")
 NULL = Raw(b"null")
+COMMITTED, ROLLED_BACK = Raw(b'"committed"'), Raw(b'"rolled back"')
+"""What the entry of a transaction says."""
 
 
 def raw_value(data: bytes) -> Raw:
@@ -81,12 +83,17 @@ class Entry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=F
     data: Raw = NO_DATA
     """The effect's fields, canonical JSON."""
     state: EntryState = "executed"
+    """Started, executed or discarded."""
     value: Raw = NULL
+    """The answer, JSON, once it is executed."""
     scope: str = ""
     """Path of the scope whose state a local effect is about, empty for the outermost."""
     error: ErrorData | UnsetType = UNSET
+    """Why it was discarded."""
     wait: WaitData | UnsetType = UNSET
+    """Of a question."""
     mark: MarkData | UnsetType = UNSET
+    """Of a loop mark."""
 
 
 class Settled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

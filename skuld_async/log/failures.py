@@ -3,12 +3,14 @@
 ===========  =====================================================  ===========================================
 kind         which errors                                           arrive as
 ===========  =====================================================  ===========================================
-declared     those that the operation declares (``raises=``)        themselves, rebuilt from their ``args``
+declared     those that the operation declares (``raises=``), and    themselves, rebuilt from their ``args``
+             subclasses of these
 domain       `DomainError`                                          themselves, rebuilt from their fields
 builtin      Python's own, where JSON can hold their ``args``       themselves
 group        exception groups                                       a group with the same tree
 result       a result that cannot be kept                           `ResultError`
-other        all others                                             `EffectError`
+other        all others, and what calling its class with what the   `EffectError`
+             log holds would not give again
 ===========  =====================================================  ===========================================
 """
 
@@ -36,10 +38,11 @@ def name_of(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> ErrorData:  # noqa: PLR0911 - the table
+def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> ErrorData:
     """*error* as data."""
     kind = type(error)
     name, message = name_of(kind), _text_of(error)
+    is_declared = isinstance(error, tuple(raises))
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         children = [to_data(child, raises) for child in group.exceptions]
@@ -47,18 +50,15 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
     if isinstance(error, domain.DomainError):
         fields = _fields_of(error)
         if fields is not None:
-            return ErrorData("domain", name, message, Raw(fields), declared=isinstance(error, tuple(raises)))
+            return ErrorData("domain", name, message, Raw(fields), declared=is_declared)
     if isinstance(error, ResultError):
         return ErrorData("result", error.effect, error.problem)
     if isinstance(error, EffectError):
         return ErrorData("other", error.type_name, error.message, _plain(error.data))
-    data = _plain(list(error.args))
-    if data is not UNSET:
-        if kind in raises and _comes_back(error, kind):
-            return ErrorData("declared", name, message, data, declared=True)
-        if kind.__module__ == "builtins" and _comes_back(error, kind):
-            return ErrorData("builtin", name, message, data)
-    return ErrorData("other", name, message, data)
+    data = _plain(list(_args_of(error)))
+    if (is_declared or kind.__module__ == "builtins") and data is not UNSET and _comes_back(error, kind):
+        return ErrorData("declared" if is_declared else "builtin", name, message, data, declared=is_declared)
+    return ErrorData("other", name, message, data, declared=is_declared)
 
 
 def _fields_of(error: domain.DomainError) -> bytes | None:
@@ -92,12 +92,19 @@ def _plain(value: Any) -> Any:
     return Raw(data) if decode_plain(data) == value else UNSET
 
 
+def _args_of(error: BaseException) -> tuple[Any, ...]:
+    """What the error's class has to be called with; that of an OSError leaves out the file name."""
+    reduced: Any = error.__reduce__() if isinstance(error, OSError) else (type(error), error.args)
+    args: tuple[Any, ...] = reduced[1]
+    return args
+
+
 def _comes_back(error: BaseException, kind: type[Any]) -> bool:
     try:
-        again = kind(*error.args)
+        again = kind(*_args_of(error))
+        return type(again) is kind and again.args == error.args and str(again) == str(error)
     except Exception:  # the user's constructor may raise anything
         return False
-    return type(again) is kind and again.args == error.args
 
 
 def rebuild(data: ErrorData, raises: Sequence[type[Exception]] = ()) -> Exception:
@@ -107,15 +114,15 @@ def rebuild(data: ErrorData, raises: Sequence[type[Exception]] = ()) -> Exceptio
     if data.kind == "result":
         return ResultError(data.type, data.message)
     if data.kind == "domain":
-        cls = domain.find(data.type)
+        cls = domain.find(data.type, (domain.DomainError,))
         if cls is None:
             problem = f"no DomainError {data.type} is loaded; import its module before"
             raise Misfit(problem)
         return domain.rebuild(cls, data.data)
     if data.kind == "declared":
-        declared = next((one for one in raises if name_of(one) == data.type), None)
+        declared = domain.find(data.type, raises)
         if declared is None:
-            problem = f"the operation no longer declares {data.type} (raises=)"
+            problem = f"the operation no longer declares {data.type} (raises=), or its module is not imported"
             raise Misfit(problem)
         return declared(*_args(data))
     if data.kind == "builtin":
@@ -142,8 +149,15 @@ def _args(data: ErrorData) -> list[Any]:
 
 def as_seen(error: Exception, data: ErrorData, raises: Sequence[type[Exception]]) -> Exception:
     """What the body sees of *error* on the first run."""
-    if data.kind in ("declared", "domain", "builtin", "result") or isinstance(error, EffectError):
+    if data.kind == "result" or isinstance(error, EffectError):
         return error
     seen = rebuild(data, raises)
+    if type(seen) is type(error) and data.kind != "group" and _attributes(seen) == _attributes(error):
+        return error
     seen.__cause__ = error
     return seen
+
+
+def _attributes(error: Exception) -> dict[str, Any]:
+    """What was set on the error, but for the notes that it gathers on its way."""
+    return {name: value for name, value in vars(error).items() if not name.startswith("__")}

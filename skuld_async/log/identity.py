@@ -14,7 +14,6 @@ from .entry import NO_DATA
 
 if TYPE_CHECKING:
     from skuld_async._computation import Computation
-    from skuld_async._declared import Plain
 
     from .log import Log
 
@@ -29,7 +28,7 @@ def root_call(comp: Computation[Any]) -> Call | None:
 def declared_result(comp: Computation[Any]) -> Declared[Any]:
     """The declared type of the result."""
     call = root_call(comp)
-    return Declared(Any, comp.name) if call is None else call.definition.result
+    return Declared(Any, comp.name) if call is None else call.definition._result
 
 
 def version_of(comp: Computation[Any]) -> str | None:
@@ -43,20 +42,18 @@ def canonical_arguments(comp: Computation[Any]) -> Raw:
     call = root_call(comp)
     if call is None:
         return NO_DATA
-    values = call.definition.arguments(call)
-    for name, value in values.items():
-        try:
-            call.definition.parameter(name).admit(value)
-        except (Misfit, TypeError, ValueError) as error:
-            raise UnencodableError(f"argument {name!r} of {comp.name}", str(error)) from None
-    return Raw(encode_canonical(values))
+    return Raw(call.definition._parameters.encode(call.args, call.kwargs))
 
 
 def identify(log: Log, comp: Computation[Any]) -> None:
-    """Write into an empty *log* what it is the log of."""
+    """Write into an empty *log* what it is the log of; raises `UnencodableError`."""
     log.header.computation = comp.name
     log.header.version = version_of(comp)
-    log.header.arguments = canonical_arguments(comp)
+    try:
+        log.header.arguments = canonical_arguments(comp)
+    except UnencodableError as error:
+        error.log = log
+        raise
 
 
 def check_identity(log: Log, comp: Computation[Any]) -> None:
@@ -76,7 +73,7 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
     arguments = canonical_arguments(comp)
     if header.arguments == arguments or (call is not None and _same(call, header.arguments, arguments)):
         return
-    version = None if call is None else call.definition.version
+    version = version_of(comp)
     changed = (
         f"; the log was written by version {header.version}, this is {version}" if header.version != version else ""
     )
@@ -91,18 +88,13 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
 
 
 def _same(call: Call, logged: Raw, today: Raw) -> bool:
-    """Whether the logged arguments, read with today's types, are today's."""
-    plain: Plain = _plain(logged)
-    if not isinstance(plain, dict) or plain.keys() != _plain(today).keys():
-        return False
+    """Whether the logged arguments, read with today's types and defaults, are today's."""
+    read = call.definition._parameters.read
     try:
-        again, now = (
-            {name: call.definition.parameter(name).decode(encode_canonical(value)) for name, value in one.items()}
-            for one in (plain, _plain(today))
-        )
+        again, now = read(logged).arguments, read(today).arguments
     except Misfit:
         return False
-    return encode_canonical(again) == bytes(today) or again == now
+    return encode_canonical(again) == bytes(today) or bool(again == now)
 
 
 def _plain(raw: Raw) -> Any:

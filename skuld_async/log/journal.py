@@ -17,16 +17,20 @@ from skuld_async._declared import Misfit
 from skuld_async._effect import Kind
 from skuld_async._errors import ResultError, UndecodableError, UnencodableError
 from skuld_async._signals import Fault, RunCancel, Suspend
+from skuld_async.effects.transaction import Begin
 
 from . import divergence, failures
-from .entry import Entry, ErrorData, Settled, raw_value
+from .entry import COMMITTED, Entry, ErrorData, Settled, raw_value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame, Place
 
     from .codec import Codec
     from .log import Log
+    from .transactions import LoggedUnit
 
 _SETTLED_KEPT = 16
 _DIGITS = 19
@@ -55,6 +59,8 @@ class Journal:
         self.counted = False
         """Whether the counters were compared with the ids of the log."""
         self.cancelled_at = None if cancelled is UNSET else cancelled.at
+        self.units: list[LoggedUnit] = []
+        """The transactions around the strand, outermost first."""
 
     @property
     def cursor(self) -> int:
@@ -76,17 +82,21 @@ class Journal:
         entry = self.match(codec, data, frame)
         frame.place.replayed = entry is not None and entry.state != "started"
         if entry is None:
-            self.spend()
+            self.spend(frame)
             entry = Entry(self.new_id(frame), codec.sig, data, "started")
             self.add(entry)
         elif entry.state == "started":
-            self.spend()
+            self.spend(frame)
         frame.place.entry_id = entry.id
         return entry
 
-    def spend(self) -> None:
-        """Take one live effect from the budget, or suspend."""
-        if self.budget is not None:
+    def spend(self, frame: Frame) -> None:
+        """Take one live effect from the budget, or suspend; what is inside a transaction belongs to that one effect."""
+        if self.units:
+            unit = self.units[-1]
+            if not unit.is_live:
+                raise Fault(divergence.inside(unit.entry, self.entries, self.cursor, frame.line()))
+        elif self.budget is not None:
             if self.budget == 0:
                 raise Suspend
             self.budget -= 1
@@ -174,18 +184,18 @@ class Journal:
         return entry.sig in codec.names and codec.same(entry.data, data)
 
     def _align(self, codec: Codec, data: Raw) -> Entry | None:
-        for index in range(self.cursor, len(self.entries)):
-            if self._is(self.entries[index], codec, data):
-                self.pass_over(index)
+        cursor = self.cursor
+        for index, entry in lasting(self.entries[cursor:]):
+            if self._is(entry, codec, data):
+                self.pass_over(cursor + index)
                 return self.take()
         if codec.kind.__kind__ is not Kind.EXTERNAL:
             return None
-        for index, entry in enumerate(self.log.dropped):
+        for index, entry in lasting(self.log.dropped):
             if entry.state != "discarded" and self._is(entry, codec, data):
                 del self.log.dropped[index]
                 nested = [one for one in self.log.dropped if one.id.startswith(f"{entry.id}/")]
                 self.log.dropped[:] = [one for one in self.log.dropped if one not in nested]
-                cursor = self.cursor
                 self.entries[cursor:cursor] = [entry := copy.copy(entry), *nested]
                 self.remaining += len(nested)  # its handler's own are still to be replayed, right behind it
                 return entry
@@ -222,6 +232,14 @@ class Journal:
         while self.remaining and self.entries[-self.remaining].id.startswith(prefix):
             self.remaining -= 1
         return self.entries[first : self.cursor]
+
+    def forget(self, entry: Entry) -> None:
+        """Remove what stands under *entry*, a transaction that was not committed."""
+        entries, cursor = self.entries, self.cursor
+        first = next(index for index in range(len(entries), 0, -1) if entries[index - 1] is entry)
+        last = first + count_nested(entries, first - 1)
+        self.remaining -= max(0, last - max(first, cursor))
+        del entries[first:last]
 
     # -- settling ----------------------------------------------------------------------------------------------------
 
@@ -280,6 +298,25 @@ class Journal:
             return blamed(failures.rebuild(data, codec.raises), entry)
         except (Misfit, TypeError, ValueError) as error:
             return Fault(UndecodableError(codec.label, entry.id, str(error)))
+
+
+def lasting(entries: Iterable[Entry]) -> Iterator[tuple[int, Entry]]:
+    """Index and entry of each of *entries* but those of transactions that left no trace."""
+    undone: tuple[str, ...] = ()
+    for index, entry in enumerate(entries):
+        if not entry.id.startswith(undone):
+            yield index, entry
+            if entry.sig == Begin.__sig__ and entry.value != COMMITTED:
+                undone = (f"{entry.id}/", *undone)
+
+
+def count_nested(entries: Sequence[Entry], index: int) -> int:
+    """How many entries behind the one at *index* stand under it."""
+    prefix = f"{entries[index].id}/"
+    last = index + 1
+    while last < len(entries) and entries[last].id.startswith(prefix):
+        last += 1
+    return last - index - 1
 
 
 def _places(frame: Frame) -> list[Place]:

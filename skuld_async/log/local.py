@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from msgspec import UNSET, Raw
 
 from skuld_async._chain import caller
@@ -18,7 +20,7 @@ from skuld_async._signals import Fault
 from . import divergence, failures
 from .codec import codec_of
 from .entry import NULL, Entry
-from .journal import blamed
+from .journal import blamed, lasting
 
 if TYPE_CHECKING:
     from skuld_async._effect import Effect
@@ -124,7 +126,7 @@ class Local:
         entry = journal.match(self.codec, data, frame)
         place.replayed = entry is not None
         if entry is None:
-            journal.spend()
+            journal.spend(frame)
             place.entry_id = entry_id = journal.new_id(frame)
             try:
                 value = self.perform(effect, frame)
@@ -147,15 +149,19 @@ class Local:
         entry = journal.match(self.codec, data, frame)
         place.replayed = entry is not None
         if entry is None:
-            journal.spend()
+            journal.spend(frame)
             entry = Entry(journal.new_id(frame), self.codec.sig, data, "started", scope=self.path)
             journal.add(entry)
         place.entry_id = entry.id
         fresh = entry.state == "started"
+        await wait_where_given_up(entry)
         try:
             value = await settled((self.perform if fresh else self.again)(effect, frame))
         except Exception as error:
             raise self._raised(error, entry, frame, fresh=fresh) from error.__cause__
+        except anyio.get_cancelled_exc_class():
+            give_up(entry, frame, journal)
+            raise
         return self._returned(value, entry, frame, fresh=fresh)
 
     def _raised(self, error: Exception, entry: Entry, frame: Frame, *, fresh: bool) -> Exception:
@@ -221,6 +227,18 @@ class Local:
         )
 
 
+def give_up(entry: Entry, frame: Frame, journal: Journal) -> None:
+    """Settle *entry*, which a scope of the body has cancelled; who stops the strand keeps its own account."""
+    if frame.strand.sticky is None:
+        journal.abandon(entry, "body-scope")
+
+
+async def wait_where_given_up(entry: Entry) -> None:
+    """Wait at *entry*, where a scope of the body has cancelled it, until that scope fires, as it did then."""
+    if entry.error is not UNSET and entry.error.kind == "body-scope":
+        await anyio.sleep_forever()
+
+
 async def settled(answer: Any) -> Any:
     """*answer*, awaited where it is a coroutine: a sync handler may stand below async interceptors."""
     return await answer if isinstance(answer, CoroutineType) else answer  # pyright: ignore[reportUnknownVariableType]
@@ -228,7 +246,7 @@ async def settled(answer: Any) -> Any:
 
 def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
     """Pass over what the handler of *entry* requested; what it did to local state is done again."""
-    for inner in journal.nested(entry):
+    for _, inner in lasting(journal.nested(entry)):
         perform_again(inner, scope)
 
 
@@ -252,10 +270,17 @@ def perform_again(entry: Entry, inner: Scope) -> None:
 
 def _perform_in(scope: Scope, entry: Entry) -> None:
     for kind, route in scope.routes.items():
-        if kind.__kind__ is Kind.LOCAL and entry.sig in (kind.__sig__, *kind.__aliases__) and not route.is_async:
+        if (
+            kind.__kind__ in (Kind.LOCAL, Kind.DERIVED)
+            and entry.sig in (kind.__sig__, *kind.__aliases__)
+            and not route.is_async
+        ):
             codec = codec_of(kind)
             if not codec.opaque:
-                route.function(codec.decode(entry.data))
+                effect = codec.decode(entry.data)
+                # The entry of a derived effect does not say whether it raised: its requester has dealt with that.
+                with suppress(*[Exception] if kind.__kind__ is Kind.DERIVED else []):
+                    route.function(effect)
                 return
             for cell in scope.cells.values():  # its change is code; its value is what the cell became
                 if entry.sig.startswith(f"{cell.name}."):

@@ -11,14 +11,17 @@ from msgspec import UNSET, Raw
 
 from skuld_async._errors import LogDecodeError
 
-from .entry import FORMAT, Entry, Header
+from .entry import FORMAT, Entry, ErrorData, Header
 from .schema import schema_of_log
 
 
 class Wait(msgspec.Struct, frozen=True):
     """An open question, as anything that can show a form needs it."""
 
+    run: str
+    """Id of the run."""
     id: str
+    """Of its entry."""
     sig: str
     """Stable name of the question's class."""
     question: Raw
@@ -26,15 +29,22 @@ class Wait(msgspec.Struct, frozen=True):
     schema: Raw
     """JSON Schema of the answer."""
     digest: str
+    """Of the question: an answer is bound to it."""
     name: str | None = None
+    """Given by ``question.named(...)``."""
 
     def __repr__(self) -> str:
         return f"<Wait {self.ref}: {self.sig} {bytes(self.question).decode(errors='replace')}>"
 
     @property
     def ref(self) -> str:
-        """What an answer is addressed to: this wait and this question."""
-        return f"{self.id}={self.digest}"
+        """What an answer is addressed to: this run, this wait and this question."""
+        return ref_of(self.run, self.id, self.digest)
+
+
+def ref_of(run: str, wait: str, digest: str) -> str:
+    """The address of a question, as `Wait.ref` gives it."""
+    return f"{run}/{wait}={digest}"
 
 
 class Log(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,8 +54,11 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     header: Header = msgspec.field(default_factory=lambda: Header(FORMAT))
+    """Which run this is, and how it stands."""
     entries: list[Entry] = []
+    """One for each effect, in the order in which they started."""
     dropped: list[Entry] = []
+    """What a divergence or a `rerun` left over; an executed external effect among these is not performed again."""
 
     def to_json(self) -> bytes:
         """The log as a JSON document."""
@@ -103,6 +116,7 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
         """The open questions."""
         return [
             Wait(
+                self.header.run,
                 entry.id,
                 entry.sig,
                 entry.data,
@@ -131,6 +145,8 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [f"run {header.run}: {header.computation.rpartition(':')[2]}, {header.status}"]
+        if header.error is not UNSET:
+            lines[0] += f" {f'at {header.cause} ' if header.cause else ''}with {_error(header.error)}"
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
             lines.append("  ".join([*cells, row[4]]).rstrip())
@@ -181,9 +197,13 @@ def _problem(error: Exception, data: bytes | str) -> str:
     return _other_format(version) if version != FORMAT else f"{error}"
 
 
+def _error(error: ErrorData) -> str:
+    return f"{error.type.rpartition(':')[2]} {error.message}".strip()
+
+
 def _outcome(entry: Entry) -> str:
     if entry.error is not UNSET:
-        text = f"{entry.error.type.rpartition(':')[2]} {entry.error.message}".strip()
+        text = _error(entry.error)
         return f"{entry.error.kind}: {text}" if text else entry.error.kind
     return "" if entry.state == "started" else _text(entry.value)
 

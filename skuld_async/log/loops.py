@@ -69,7 +69,7 @@ class Marks:
         if journal.log.header.status in ("completed", "failed"):
             data = Raw(msgspec.json.encode({"loop": effect.loop}))
             raise Fault(divergence.beyond(codec_of(Mark), data, journal.log, frame.line()))
-        journal.spend()
+        journal.spend(frame)
         try:
             carry, back = effect.declared.admit(effect.carry)
             cells = self._snapshot(frame) if self.prune else {}

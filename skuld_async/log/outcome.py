@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeAlias
 
 import msgspec
@@ -10,14 +11,12 @@ from typing_extensions import TypeVar
 from skuld_async._errors import RunCancelledError, StillWaitingError
 
 from .divergence import Divergence
+from .log import Log, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from skuld_async._declared import Declared
     from skuld_async._effect import Effect
-
-    from .log import Log, Wait
+    from skuld_async._handler import Handler
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -30,12 +29,12 @@ class _StateKey(Protocol[K_co]):
     def get(self) -> Effect[K_co]: ...
 
 
-class _EventKey(Protocol[T]):
+class _OutputKey(Protocol[T]):
     @property
     def label(self) -> str: ...
     @property
     def declared(self) -> Declared[list[T]]: ...
-    def emit(self, event: T, /) -> Effect[None]: ...
+    def handler(self) -> Handler: ...
 
 
 class _Outcome(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -55,18 +54,21 @@ class _Outcome(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         value: T = self._cell(key.label)
         return value
 
-    def output(self, key: _EventKey[T]) -> list[T]:
-        """The events of an `EventAccumulator` of the outermost scope, oldest first.
+    def output(self, key: _OutputKey[T]) -> list[T]:
+        """The events of an `EventAccumulator`, or the notes of a `Writer`, of the outermost scope, oldest first.
 
         Raises:
-            KeyError: That accumulator has no handler in the outermost scope.
+            KeyError: That key has no handler in the outermost scope.
         """
         value: list[T] = list(self._cell(key.label))
         return value
 
     def _cell(self, label: str) -> Any:
         if label not in self.cells:
-            message = f"{label} has no handler in the outermost scope (there are: {', '.join(self.cells) or 'none'})"
+            message = (
+                f"{label} has no handler in the outermost scope (there are: {', '.join(self.cells) or 'none'}); "
+                "what an inner scope held is gone with it: let the computation return it"
+            )
             raise KeyError(message)
         return self.cells[label]
 
@@ -75,6 +77,7 @@ class Completed(_Outcome, Generic[T_co], frozen=True, eq=False, kw_only=True):
     """The computation returned."""
 
     value: T_co
+    """What it returned, as the log holds it."""
 
 
 class Suspended(_Outcome, frozen=True, eq=False, kw_only=True):
@@ -86,6 +89,7 @@ class Suspended(_Outcome, frozen=True, eq=False, kw_only=True):
     question: Any = None
     """The question itself, or None."""
     wait: Wait | None = None
+    """The open question as a form or a bot needs it, or None."""
 
     @property
     def value(self) -> Never:
@@ -100,6 +104,7 @@ class Failed(_Outcome, frozen=True, eq=False, kw_only=True):
     """The computation raised; `rerun` runs the effect that failed again."""
 
     error: Exception
+    """What it raised."""
 
     @property
     def value(self) -> Never:
@@ -111,6 +116,7 @@ class Cancelled(_Outcome, frozen=True, eq=False, kw_only=True):
     """The run was cancelled for good; its brackets and `ensure` have done their cleanup."""
 
     reason: str
+    """As it was given to `Session.cancel`."""
     refused: tuple[str, ...] = ()
     """Requests that were refused while it unwound, as ``effect at file:line``."""
 
@@ -121,3 +127,4 @@ class Cancelled(_Outcome, frozen=True, eq=False, kw_only=True):
 
 
 Outcome: TypeAlias = Completed[T] | Suspended | Failed | Cancelled
+"""How a run stands when `start`, `resume`, `replay` or `rerun` returns; match on its class."""

@@ -16,7 +16,7 @@ from skuld_async._signals import Fault, RunCancel, Signal
 
 from . import waits
 from .codec import codec_of
-from .local import perform_nested
+from .local import perform_nested, wait_where_given_up
 from .recording import replayed
 
 if TYPE_CHECKING:
@@ -79,16 +79,15 @@ class Questions:
         self.last = question
         journal = self._journal
         entry = journal.begin(codec, question, frame)
-        if entry.error is not UNSET and entry.error.kind == "body-scope":
-            perform_nested(entry, journal, frame.table.scope)
-            await anyio.sleep_forever()  # until the body's own scope fires, as it did then
         if entry.state != "started":
-            return replayed(codec, entry, journal, frame.table.scope)
+            perform_nested(entry, journal, frame.table.scope)
+            await wait_where_given_up(entry)
+            return replayed(codec, entry, journal)
         if entry.wait is UNSET:
             entry.wait = waits.open_wait(codec, entry, question)
         if self._answer is not None:
             answer, self._answer = self._answer, None
-            waits.check_question(entry, answer.to)
+            waits.check_question(entry, answer.to, journal.log.header.run)
             try:
                 return self._accept(codec, entry, answer.value)
             except InvalidAnswerError as error:
@@ -156,5 +155,5 @@ async def _refuse_what_cannot_wait(codec: Codec, frame: Frame) -> None:
     if deadline != math.inf:
         raise Fault(DeadlineAcrossYieldError(codec.label, frame.line()))
     for scope in frame.table.scope.outwards():
-        if scope.transient is not None:
-            raise Fault(TransientScopeError(codec.label, scope.transient, frame.line()))
+        if scope.transient:
+            raise Fault(TransientScopeError(codec.label, scope.transient[-1], frame.line()))

@@ -7,7 +7,7 @@ local      performed, then logged            performed again, its value checked
 recorded   logged, performed, settled        answered from the log
 external   logged, performed, settled        answered from the log; performed only if it was started
 derived    logged without a value            computed again from seed and id
-control    see `loops` and `questions`
+control    see `loops`, `questions` and `transactions`
 =========  ================================  ========================================================
 """
 
@@ -28,19 +28,20 @@ from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal
 from skuld_async.effects.loop import Mark
+from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
 from .codec import codec_of
 from .entry import Entry
-from .local import Local, perform_nested, settled
+from .local import Local, give_up, perform_nested, settled, wait_where_given_up
 from .stopping import stopping
+from .transactions import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame
-    from skuld_async._scopes import Scope
 
     from .codec import Codec
     from .journal import Journal
@@ -78,15 +79,17 @@ class Recorder:
         family = kind.__kind__
         if self.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, self.only):
             family = Kind.UNLOGGED
+        if issubclass(kind, Begin):
+            return transaction(live, self.journal)
         codec = codec_of(kind)
         if family is Kind.UNLOGGED:
             return _unlogged(live)
+        if not live.is_async and codec.names & self._cut_off:
+            live = awaited(live)
         if family is Kind.DERIVED:
             return derived(codec, live, self.journal)
         if family is Kind.LOCAL or (family is Kind.CONTROL and not issubclass(kind, Yield)):
             return Local(codec, live, self.journal).route()
-        if not live.is_async and codec.names & self._cut_off:
-            live = awaited(live)
         if live.is_async:
             return external_async(codec, live, self.journal, self.session)
         return external_sync(codec, live, self.journal)
@@ -95,23 +98,31 @@ class Recorder:
 def derived(codec: Codec, live: Route, journal: Journal) -> Route:
     """Computed from seed and id: the entry keeps the id."""
     function, again = caller(live), caller(live.below or live)
+    path = "" if live.scope is None else live.scope.path
 
-    def place(effect: Effect[Any], frame: Frame) -> Callable[[Effect[Any], Frame], Any]:
+    def place(effect: Effect[Any], frame: Frame) -> tuple[Entry, Callable[[Effect[Any], Frame], Any]]:
         data = journal.data(codec, effect, frame)
         entry = journal.match(codec, data, frame)
         frame.place.replayed = is_replay = entry is not None
         if entry is None:
-            journal.spend()
-            entry = Entry(journal.new_id(frame), codec.sig, data)
+            journal.spend(frame)
+            entry = Entry(journal.new_id(frame), codec.sig, data, scope=path)
             journal.add(entry)
         frame.place.entry_id = entry.id
-        return again if is_replay else function
+        return entry, again if is_replay else function
 
     def record(effect: Effect[Any], frame: Frame) -> Any:
-        return place(effect, frame)(effect, frame)
+        _, perform = place(effect, frame)
+        return perform(effect, frame)
 
     async def record_async(effect: Effect[Any], frame: Frame) -> Any:
-        return await settled(place(effect, frame)(effect, frame))
+        entry, perform = place(effect, frame)
+        await wait_where_given_up(entry)
+        try:
+            return await settled(perform(effect, frame))
+        except anyio.get_cancelled_exc_class():
+            give_up(entry, frame, journal)
+            raise
 
     if live.is_async:
         return Route(ASYNC_FRAMED, record_async, live.scope)
@@ -128,7 +139,8 @@ def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
             return answer
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
-            return replayed(codec, entry, journal, frame.table.scope)
+            perform_nested(entry, journal, frame.table.scope)
+            return replayed(codec, entry, journal)
         try:
             value = function(effect, frame)
         except Exception as error:
@@ -161,10 +173,9 @@ def external_async(  # noqa: C901 - each way in which a call may end
             return answer
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
-            if entry.error is not UNSET and entry.error.kind == "body-scope":
-                perform_nested(entry, journal, frame.table.scope)
-                await anyio.sleep_forever()  # until the body's own scope fires, as it did then
-            return replayed(codec, entry, journal, frame.table.scope)
+            perform_nested(entry, journal, frame.table.scope)
+            await wait_where_given_up(entry)
+            return replayed(codec, entry, journal)
         outer = session.in_flight
         value, returned, scope = None, False, anyio.CancelScope()
         try:
@@ -231,9 +242,8 @@ def answering(codec: Codec, journal: Journal) -> Callable[[Effect[Any], Frame], 
     return answer
 
 
-def replayed(codec: Codec, entry: Entry, journal: Journal, scope: Scope) -> Any:
-    """The logged answer; what its handler did to local state is done again."""
-    perform_nested(entry, journal, scope)
+def replayed(codec: Codec, entry: Entry, journal: Journal) -> Any:
+    """The logged answer."""
     if entry.state == "executed":
         return journal.value(codec, entry)
     raise journal.error(codec, entry)

@@ -16,8 +16,9 @@ from typing_extensions import TypeVar
 import skuld_async._computation as computation
 from skuld_async._chain import Chain
 from skuld_async._context import current_strand
-from skuld_async._declared import Misfit
-from skuld_async._errors import DeploymentError, DivergenceError, UnencodableError
+from skuld_async._declared import Misfit, describe
+from skuld_async._effect import Effect
+from skuld_async._errors import DeploymentError, DivergenceError, LifetimeError, UnencodableError
 from skuld_async._frames import strip
 from skuld_async._pump import Strand, drive
 from skuld_async._run import fault_of
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from skuld_async._computation import Computation
+    from skuld_async._declared import Declared
     from skuld_async._handler import Handler
 
     from .entry import Entry
@@ -177,13 +179,22 @@ class Session(Generic[T]):
                     self._scope = scope
                     await self._drive(scope)
         except BaseException as error:  # of a handler's lifetime; the caller gets it from `outcome`
-            self._crash = error
+            self._lifetime_failed(error)
         finally:
             self._ended = True
             self._notify()
             # What refers back to this session lets go of it: a log is freed with its outcome, not at some collection.
             self._recorder = self._strand = None
             self.questions.changed = _nothing
+
+    def _lifetime_failed(self, error: BaseException) -> None:
+        if self._scope is None or not isinstance(error, Exception):
+            self._crash = error  # nothing was performed
+        elif self._crash is not None:
+            self._crash.add_note(f"and leaving the handlers' lifetimes failed: {error!r}")
+        else:
+            self._crash = self._with_log(LifetimeError(self.log.header.run, self.log.header.status, f"{error!r}"))
+            self._crash.__cause__ = error
 
     async def _drive(self, scope: Scope) -> None:
         header = self.log.header
@@ -245,7 +256,7 @@ class Session(Generic[T]):
         try:
             data, back = declared.admit(value)
         except Misfit as error:
-            raise UnencodableError(f"the result of {header.computation}", str(error)) from None
+            raise UnencodableError(f"the result of {header.computation}", _unfit(value, declared, error)) from None
         if self._expected in ("completed", "failed"):
             waits.check_result(header, declared, data)
         header.status, header.result = "completed", Raw(data)
@@ -297,6 +308,8 @@ class Session(Generic[T]):
                 self._shield.cancel()
             return
         strand.stop(signal)
+        if isinstance(signal, Suspend):  # what the body holds is let go of, but not for ever
+            self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
         if self.questions.parked is not None:
             self.questions.wake(signal)
         elif isinstance(signal, RunCancel) and strand.stack and strand.stack[-1].shielded:
@@ -330,6 +343,8 @@ class Session(Generic[T]):
 
     def _with_log(self, error: DeploymentError) -> DeploymentError:
         error.log = self.log
+        if isinstance(error, DivergenceError) and self._expected == "failed":
+            error.way_out = f"rerun(comp, log, *handlers) runs a failed run again; or {error.way_out}"
         version = version_of(self._comp)
         if isinstance(error, DivergenceError) and self.log.header.version != version:
             error.cause += f" (the log was written by version {self.log.header.version}, this is {version})"
@@ -338,6 +353,14 @@ class Session(Generic[T]):
     def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
+
+
+def _unfit(value: Any, declared: Declared[Any], error: Misfit) -> str:
+    """Why *value* cannot be the result."""
+    if isinstance(value, Effect | computation.Computation):
+        return "it is a request that nobody has made; write `x = yield request`, then `yield Return(x)`"
+    kinds = f"it is of type {describe(type(value))}, where {describe(declared.type)} is declared"
+    return f"{error} ({kinds})"
 
 
 def _nothing() -> None:

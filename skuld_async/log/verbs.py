@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 from typing_extensions import TypeVar, Unpack
 
+from skuld_async._computation import check_computation
 from skuld_async._declared import Misfit, encode_value
-from skuld_async._errors import DeploymentError, RerunRefusedError, UnencodableError
+from skuld_async._errors import DeclarationError, DeploymentError, RerunRefusedError, UnencodableError
 from skuld_async._run import new_id
+from skuld_async.effects.transaction import Begin
 
 from .entry import Entry
 from .identity import identify
+from .journal import count_nested
 from .log import Log
 from .questions import NO_ANSWER, Answer, NoAnswer
 from .session import Session
@@ -43,7 +46,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_INSIDE = re.compile(r"(State|EventAccumulator|Reader)\[.*\]\.\w+|Clock\.now|Fresh\.uuid|mark_loop|Throw")
+_INSIDE = re.compile(
+    r"(State|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.now|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
+)
 """The names of the library's effects that leave the process alone; any other may have been seen outside."""
 
 
@@ -160,8 +165,6 @@ def open_session(
 ) -> Session[T]:
     """Open a run that stays hot.
 
-    ::
-
         async with open_session(comp, *handlers) as session:
             outcome = await session.outcome()
 
@@ -178,6 +181,7 @@ def open_session(
     """
     if log is not None:
         return open_log(comp, log, handlers, options, allow_divergence=allow_divergence)
+    check_computation(comp, "start")
     fresh = Log()
     fresh.header.run = new_id() if id is None else id
     fresh.header.seed = new_id() if seed is None else seed
@@ -191,6 +195,7 @@ def open_log(
     comp: Computation[T], log: Log, handlers: tuple[Handler, ...], options: Options, **more: Any
 ) -> Session[T]:
     """A session on a copy of *log*, or on ``into``."""
+    check_computation(comp, "resume")
     try:
         return Session(comp, _filled(log, options), handlers, options, **more)
     except DeploymentError as error:
@@ -200,6 +205,8 @@ def open_log(
 
 def _filled(log: Log, options: Options) -> Log:
     """A copy of *log*, which is the caller's ``into`` if there is one: filled before anything can go wrong."""
+    if not isinstance(log, Log):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody has a type checker
+        raise DeclarationError(f"{log!r:.80}", "this is no log", "give outcome.log, or Log.from_json(data)")
     own = log.copy()
     into = options.get("into")
     if into is None:
@@ -220,9 +227,12 @@ def _cut(log: Log, *, force: bool) -> Log:
     if index is None:
         return cut  # the body's own error: all that was performed stands
     failed = _failed(cut.entries, index)
+    transaction = _transaction(cut.entries, failed[-1])
+    if transaction is not None:
+        failed = [*(place for place in failed if place < transaction), transaction]
     first = failed[-1]
     cause = cut.entries[first]
-    end = first + 1 + _count_nested(cut.entries, first)
+    end = first + 1 + count_nested(cut.entries, first)
     own, after = cut.entries[first + 1 : end], cut.entries[end:]
     if not force and cause.error is not UNSET and cause.error.kind == "result":
         problem = f"{cause.id} was performed, and its result could not be kept: running it again would perform it twice"
@@ -232,16 +242,27 @@ def _cut(log: Log, *, force: bool) -> Log:
         problem = f"it went on after {cause.id} failed ({', '.join(outside)})"
         raise _refused(log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")
     del cut.entries[end:]
-    if cause.error is not UNSET and cause.error.declared:
+    cut.dropped += after
+    if transaction is not None:
+        del cut.entries[first + 1 :]  # it left no trace: all of it is performed again, under the same keys
+    elif cause.error is not UNSET and cause.error.declared:
         cut.dropped += [cause, *own]
         del cut.entries[first:]
         failed.pop()
-    cut.dropped += after
     for place in failed:
         entry = cut.entries[place]
         cut.entries[place] = Entry(entry.id, entry.sig, entry.data, "started")
-    cut.header.suffix += 1
+    cut.header.suffix += transaction is None
     return cut
+
+
+def _transaction(entries: Sequence[Entry], index: int) -> int | None:
+    """The outermost transaction that the entry at *index* belongs to, or is."""
+    failed = entries[index].id
+    for place, entry in enumerate(entries[: index + 1]):
+        if entry.sig == Begin.__sig__ and f"{failed}/".startswith(f"{entry.id}/"):
+            return place
+    return None
 
 
 def _failed(entries: Sequence[Entry], index: int) -> list[int]:
@@ -253,7 +274,7 @@ def _failed(entries: Sequence[Entry], index: int) -> list[int]:
     error = entries[index].error
     while error is not UNSET and not error.declared:
         outer = found[-1]
-        for inner in range(outer + 1, outer + 1 + _count_nested(entries, outer)):
+        for inner in range(outer + 1, outer + 1 + count_nested(entries, outer)):
             nested = entries[inner].error
             if nested is not UNSET and (nested.type, nested.message) == (error.type, error.message):
                 found.append(inner)
@@ -264,18 +285,13 @@ def _failed(entries: Sequence[Entry], index: int) -> list[int]:
     return found
 
 
-def _count_nested(entries: Sequence[Entry], index: int) -> int:
-    """How many entries behind the one at *index* its handler made."""
-    prefix = f"{entries[index].id}/"
-    behind = entries[index + 1 :]
-    return next((n for n, entry in enumerate(behind) if not entry.id.startswith(prefix)), len(behind))
-
-
 def _refuse_unwritable(text: str, place: str) -> None:
     try:
         encode_value(text)
     except Misfit as error:
-        raise UnencodableError(place, str(error)) from None
+        refused = UnencodableError(place, str(error))
+        refused.log = Log()  # there is none that could be written
+        raise refused from None
 
 
 def _refused(log: Log, problem: str, way_out: str) -> RerunRefusedError:

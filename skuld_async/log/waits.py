@@ -13,7 +13,7 @@ from skuld_async._signals import Fault
 from skuld_async.effects.yield_ import name_of
 
 from .entry import WaitData, raw_value
-from .log import Wait
+from .log import Wait, ref_of
 
 if TYPE_CHECKING:
     from skuld_async._declared import Declared
@@ -49,7 +49,9 @@ def check_address(log: Log, to: Wait | str | None) -> None:
     """Raise `AnswerError` unless an answer addressed *to* may settle an open wait of *log*."""
     open_waits = log.waits
     ref = to.ref if isinstance(to, Wait) else to
-    if ref is not None and any(ref == f"{settled.wait}={settled.digest}" for settled in log.header.settled):
+    if ref is not None and any(
+        ref == ref_of(log.header.run, settled.wait, settled.digest) for settled in log.header.settled
+    ):
         raise AlreadyAnsweredError(ref)
     if not open_waits or log.header.status == "cancelled":
         raise NotWaitingError(log.header.run, log.header.status)
@@ -57,7 +59,7 @@ def check_address(log: Log, to: Wait | str | None) -> None:
         raise OtherQuestionError(ref, open_waits[-1].ref)
 
 
-def check_question(entry: Entry, to: Wait | str | None) -> None:
+def check_question(entry: Entry, to: Wait | str | None, run: str) -> None:
     """Stop the run where the answer that is on its way was meant for another question than the one it has come to."""
     if isinstance(to, str):
         meant = to
@@ -66,7 +68,7 @@ def check_question(entry: Entry, to: Wait | str | None) -> None:
     else:
         return
     if meant.rpartition("=")[2] != digest_of(entry):
-        raise Fault(OtherQuestionError(meant, f"{entry.id}={digest_of(entry)}"))
+        raise Fault(OtherQuestionError(meant, ref_of(run, entry.id, digest_of(entry))))
 
 
 def check_result(header: Header, declared: Declared[Any], data: bytes) -> None:

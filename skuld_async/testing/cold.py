@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypeVar, Unpack
 
-from skuld_async._declared import encode_flat
+from skuld_async._declared import encode_canonical
 from skuld_async._effect import Kind
 from skuld_async._errors import DeploymentError, SkuldError
 from skuld_async.log import verbs
@@ -134,13 +134,17 @@ async def _cold(
             outcome: Outcome[T] = await session.outcome()
         if not isinstance(outcome, Suspended):
             return outcome
-        given = Answer(_answer_to(outcome, answer), outcome.wait) if outcome.wait is not None else None
         log = Log.from_msgpack(Log.from_json(outcome.log.to_json()).to_msgpack())
-        # A handler that requests effects itself starts anew in each step: give it one more until it gets on.
-        budget = budget + 1 if log.to_json() == before and given is None else 1
-        if budget > _STUCK:
+        if log.to_json() != before:
+            given = Answer(_answer_to(outcome, answer), outcome.wait) if outcome.wait is not None else None
+            budget = 1
+        elif budget < _STUCK:
+            budget += 1  # a handler that requests effects itself starts anew in each step: one more, until it gets on
+        else:
             message = f"the run makes no progress at {log.entries[-1].id if log.entries else 'its start'}"
-            raise DeploymentError(message)
+            stuck = DeploymentError(message)
+            stuck.log = log
+            raise stuck
 
 
 def _answer_to(outcome: Suspended, answer: Callable[[Any], Any] | None) -> Any:
@@ -155,7 +159,8 @@ def _compare(straight: Outcome[Any], cold: Outcome[Any]) -> None:
         if left != right:
             raise ColdMismatchError(what, repr(left), repr(right))
 
-    same("the outcome", type(straight).__name__, type(cold).__name__)
+    if type(straight) is not type(cold):
+        raise ColdMismatchError("the outcome", *(_named(outcome) for outcome in (straight, cold)))
     if isinstance(straight, Completed) and isinstance(cold, Completed):
         same("the value", straight.value, cold.value)
     if isinstance(straight, Failed) and isinstance(cold, Failed):
@@ -166,6 +171,11 @@ def _compare(straight: Outcome[Any], cold: Outcome[Any]) -> None:
         same(f"entry {left.id}", shown(left), shown(right))
 
 
+def _named(outcome: Outcome[Any]) -> str:
+    name = type(outcome).__name__
+    return f"{name}: {outcome.error!r}" if isinstance(outcome, Failed) else name
+
+
 def shown(entry: Any) -> tuple[str, ...]:
     """What of an entry is the same in each run, whatever the order of a set."""
     return (entry.id, entry.sig, bytes(entry.data).decode(), entry.state)
@@ -173,7 +183,4 @@ def shown(entry: Any) -> tuple[str, ...]:
 
 def shown_value(outcome: Outcome[Any]) -> str:
     """The result, the same whatever the order of a set; nothing where there is none."""
-    try:
-        return encode_flat(outcome.value).decode() if isinstance(outcome, Completed) else ""
-    except TypeError:  # a set of what cannot be sorted
-        return ""
+    return encode_canonical(outcome.value).decode() if isinstance(outcome, Completed) else ""

@@ -29,8 +29,6 @@ class ScriptError(MisuseError):
 class Script(Handler):
     """A handler for the effect classes it names: each request must be the script's next line.
 
-    ::
-
         script = Script([(Validator.validate(purchase), valid), (Actions.execute(valid), RuntimeError("down"))])
 
     Args:
@@ -43,25 +41,25 @@ class Script(Handler):
     label = "Script"
 
     def __init__(self, lines: Sequence[tuple[Effect[Any], Any]]) -> None:
-        self.lines: list[tuple[Effect[Any], Any]] = list(lines)
-        self.position: int = 0
+        self._lines: list[tuple[Effect[Any], Any]] = list(lines)
+        self._position: int = 0
 
     def install(self) -> Installed:
         """Make the routes for one scope."""
-        return Installed({type(effect): self._answer for effect, _ in self.lines})
+        return Installed({type(effect): self._answer for effect, _ in self._lines})
 
     def done(self) -> None:
         """Raise `ScriptError` unless each line was requested."""
-        if self.position < len(self.lines):
-            raise ScriptError(_shown(self.lines[self.position][0]), "nothing more", self.position + 1)
+        if self._position < len(self._lines):
+            raise ScriptError(_shown(self._lines[self._position][0]), "nothing more", self._position + 1)
 
     def _answer(self, effect: Effect[Any]) -> Any:
-        if self.position == len(self.lines):
-            raise Fault(ScriptError("nothing more", _shown(effect), self.position + 1))
-        expected, answer = self.lines[self.position]
-        self.position += 1
+        if self._position == len(self._lines):
+            raise Fault(ScriptError("nothing more", _shown(effect), self._position + 1))
+        expected, answer = self._lines[self._position]
+        self._position += 1
         if expected != effect:
-            raise Fault(ScriptError(_shown(expected), _shown(effect), self.position))
+            raise Fault(ScriptError(_shown(expected), _shown(effect), self._position))
         if isinstance(answer, BaseException):
             raise answer
         return answer

@@ -78,6 +78,13 @@ def same(expected: JSON, found: JSON) -> bool:
     return bool(expected == found)
 
 
+def module_name(page: Path) -> str:
+    """What logs call the page's code: its stem, unless a file of the page or a module of Python's has that name."""
+    name = page.stem.replace("-", "_")
+    files = {found[1] for block in blocks(page) if (found := _FILE.match(block.text))}
+    return f"{name}_page" if f"{name}.py" in files or name in sys.stdlib_module_names else name
+
+
 class Page:
     """One run of a page, in a folder of its own."""
 
@@ -85,7 +92,7 @@ class Page:
         self.path = path
         self.folder = folder
         self.fixtures = fixtures
-        self.module = ModuleType(path.stem.replace("-", "_"))
+        self.module = ModuleType(module_name(path))
         self.files: set[str] = set()
         self.printed = io.StringIO()
 

@@ -14,6 +14,7 @@ from .pages import PAGES, ROOT, Page, blocks, name_of
 
 RUNNING = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 _LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+_DESCRIBED = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -75,6 +76,8 @@ def _prose(page: Path) -> str:
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and mkdocs make them."""
+    """The anchors of a page's headings, as GitHub and mkdocs make them, and of the names that it describes."""
     headings = _HEADING.findall(_prose(page))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return {*_DESCRIBED.findall(_prose(page))} | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }

@@ -1,4 +1,4 @@
-"""docs/reference.md, docs/errors.md, docs/log.schema.json: complete, and today's."""
+"""docs/reference/: complete, and today's."""
 
 import re
 import runpy
@@ -8,7 +8,21 @@ from skuld_async import SkuldError, testing
 
 from .pages import ROOT
 
-DOCS = ROOT / "docs"
+REFERENCE = ROOT / "docs" / "reference"
+API = {page.name: page.read_text(encoding="utf-8") for page in sorted((REFERENCE / "api").glob("*.md"))}
+PUBLIC = sorted(
+    [
+        *(f"skuld_async.{name}" for name in skuld_async.__all__),
+        *(f"skuld_async.testing.{name}" for name in testing.__all__),
+    ]
+)
+NOT_IMPORTED = ["skuld_async.log.options.Options"]
+"""What has no public name, and stands in the reference because the public ones take it."""
+
+
+def directives(text: str) -> list[str]:
+    """What a page of the API describes from its docstring."""
+    return re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)
 
 
 def first_cells(text: str) -> list[str]:
@@ -16,17 +30,25 @@ def first_cells(text: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 
 
-def test_the_reference_lists_exactly_the_public_names() -> None:
-    """Each name of `__all__` once, and no other."""
-    package, tests = (DOCS / "reference.md").read_text(encoding="utf-8").split("## skuld_async.testing")
+def test_each_public_name_is_described_once() -> None:
+    """The pages of the API hold each name of both `__all__` exactly once."""
+    described = [name for text in API.values() for name in directives(text)]
 
-    assert sorted(first_cells(package)) == skuld_async.__all__
-    assert sorted(first_cells(tests)) == testing.__all__
+    assert sorted(described) == sorted([*PUBLIC, *NOT_IMPORTED])
+
+
+def test_the_overview_leads_to_each_public_name() -> None:
+    """Each public name has one row, which leads to its description."""
+    text = (REFERENCE / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`(\w+)`\]\(api/([\w.]+)#([\w.]+)\) \|", text, re.MULTILINE)
+
+    assert sorted(target for _, _, target in rows) == PUBLIC
+    assert [name for name, page, target in rows if target.rpartition(".")[2] != name or target not in API[page]] == []
 
 
 def test_the_page_of_errors_says_of_each_when_it_is_raised() -> None:
     """Each public error has its row; the bases that are never raised themselves are named in the text."""
-    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    text = (REFERENCE / "errors.md").read_text(encoding="utf-8")
     errors = [name for name in skuld_async.__all__ if name.endswith("Error")]
     bases = ["AnswerError", "DeploymentError", "MisuseError", "SkuldError"]
 
@@ -36,7 +58,7 @@ def test_the_page_of_errors_says_of_each_when_it_is_raised() -> None:
 
 
 def test_the_stored_schema_is_that_of_todays_log() -> None:
-    """`python docs/make_schema.py` would change nothing."""
-    script = runpy.run_path(str(DOCS / "make_schema.py"))
+    """`python docs/reference/make_schema.py` would change nothing."""
+    script = runpy.run_path(str(REFERENCE / "make_schema.py"))
 
     assert script["SCHEMA"].read_bytes() == script["document"]()

@@ -1,4 +1,4 @@
-"""docs/verbs.md: its table is the one of the code, and each cell of it is true."""
+"""docs/reference/verbs.md: its table is the one of the code, and each cell of it is true."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ from skuld_async.log import verbs
 
 from .pages import ROOT
 
-PAGE = ROOT / "docs" / "verbs.md"
+PAGE = ROOT / "docs" / "reference" / "verbs.md"
 
 
 def table_of_the_page() -> list[list[str]]:

@@ -219,5 +219,5 @@ async def test_observers_see_errors_too() -> None:
         await run(body(), Boom.handled_by(boom), observe=[seen.append, also.append])
     assert [one.request.effect for one in seen] == [Boom(error), Charge()]
     assert seen[0].error is error
-    assert seen[1].error is not None
+    assert isinstance(seen[1].error, UnhandledEffectError)
     assert also == seen

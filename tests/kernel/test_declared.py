@@ -2,11 +2,11 @@
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, NewType
+from typing import Annotated, Any, Literal, NamedTuple, NewType, Self
 from uuid import UUID
 
 import attrs
@@ -15,8 +15,8 @@ import pytest
 from msgspec import Meta, Struct
 from typing_extensions import TypedDict
 
-from skuld_async import DeclarationError, Effectful, computation
-from skuld_async._declared import Declared, Misfit
+from skuld_async import DeclarationError, Effectful, State, computation, mark_loop
+from skuld_async._declared import Declared, Misfit, decode_plain, encode, encode_canonical
 
 
 class Point(Struct, frozen=True):
@@ -168,6 +168,7 @@ def test_an_int_is_a_float() -> None:
     _, back = Declared[Any](list[float], "here").admit([1, 2.5])
     assert back == [1.0, 2.5]
     assert [type(one) for one in back] == [float, float]
+    assert Declared[Any](list[float], "here").encode([1, 2.5]) == b"[1,2.5]"
 
 
 def test_the_order_of_a_set_is_no_loss() -> None:
@@ -177,6 +178,7 @@ def test_the_order_of_a_set_is_no_loss() -> None:
     assert list(shrunken) != list(set(list(shrunken)))  # noqa: C414 - the order is what is tested
     _, back = Declared[Any](set[int], "here").admit(shrunken)
     assert back == {1, 32}
+    assert Declared[Any](set[int], "here").encode(shrunken) in (b"[1,32]", b"[32,1]")
 
 
 @pytest.mark.parametrize(
@@ -207,9 +209,9 @@ def test_lone_surrogates_are_refused() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "lost"),
     [
-        (Point, Point3(1, 2, 3), r"`\$\.z` would be lost: Point3 holds more than Point declares"),
+        (Point, Point3(1, 2, 3), r"`\$\.z` would be lost: Point declares no such field"),
         (list[Point], [Point(1), Point3(2)], r"`\$\[1\]\.z` would be lost"),
-        (Order, RushOrder(1), r"`\$\.fee` would be lost: RushOrder holds more than Order declares"),
+        (Order, RushOrder(1), r"`\$\.fee` would be lost: Order declares no such field"),
         (Address, LongAddress("a"), r"`\$\.country` would be lost"),
         (User, Admin(name="Ann", joined=WHEN), r"`\$\.level` would be lost"),
         (Movie, {"title": "M", "year": 1931}, r"`\$\.year` would be lost"),
@@ -311,6 +313,97 @@ def test_opaque_classes_are_refused(kind: Any, named: str) -> None:
     assert "use a msgspec struct" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("int", "int"), (list["Point"], "Point"), (dict[str, tuple["Point", ...]], "Point")],
+    ids=["alone", "list", "deep"],
+)
+def test_the_name_of_a_type_is_no_type(kind: Any, name: str) -> None:
+    """6.11 A type that was written in quotes is refused where it is declared, with the fix."""
+    declare: Sequence[Callable[[], Any]] = [
+        lambda: Declared[Any](kind, "here"),
+        lambda: State("here", kind),
+        lambda: mark_loop("here", kind, carry=1),
+    ]
+    for one in declare:
+        with pytest.raises(DeclarationError, match=f"{name!r} is the name of a type, not a type") as caught:
+            one()
+        assert f"write it without quotes: {name}" in str(caught.value)
+
+
+def test_a_type_that_json_has_not_is_no_ambiguous_union() -> None:
+    """6.11 What msgspec does not read is refused with what to use instead."""
+    with pytest.raises(DeclarationError, match=r"Self cannot be read back from JSON") as caught:
+        Declared(Self, "here")
+    assert "use a msgspec struct" in str(caught.value)
+
+
+class Shade(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+    GREEN = "green"
+
+
+class Tag(Struct, frozen=True):
+    name: str
+    shades: frozenset[Shade] = frozenset()
+
+
+@dataclass(frozen=True)
+class Box:
+    tags: frozenset[Tag]
+    counts: dict[int, set[Shade]]
+
+
+@attrs.frozen
+class Crate:
+    tags: frozenset[Tag]
+
+
+SHADES = list(Shade)
+TAGS = [Tag(str(number), frozenset(SHADES)) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "members"),
+    [
+        (frozenset(TAGS), frozenset(reversed(TAGS)), 20),
+        ({1, "a", None, 2.5}, {2.5, None, "a", 1}, 4),
+        ([{"k": (frozenset(TAGS),)}], [{"k": (frozenset(reversed(TAGS)),)}], 1),
+        ({1: "a", 2: "b"}, {2: "b", 1: "a"}, 2),
+        ({Shade.RED: 1, Shade.BLUE: 2}, {Shade.BLUE: 2, Shade.RED: 1}, 2),
+        (
+            Box(frozenset(TAGS), {1: {*SHADES}, 2: set()}),
+            Box(frozenset(reversed(TAGS)), {2: set(), 1: {*reversed(SHADES)}}),
+            2,
+        ),
+        (Crate(frozenset(TAGS)), Crate(frozenset(reversed(TAGS))), 1),
+    ],
+    ids=["structs", "mixed", "nested", "numbers as keys", "enums as keys", "dataclass", "attrs"],
+)
+def test_equal_values_have_equal_bytes(there: Any, back: Any, members: int) -> None:
+    """6.4 Canonical data: sets and keys that cannot be sorted have an order too, whatever the seed of the hashes."""
+    assert there == back
+    data = encode_canonical(there)
+    assert data == encode_canonical(back)
+    assert len(decode_plain(data)) == members
+    assert sorted(data) == sorted(encode(there))
+
+
+def test_keys_that_json_cannot_tell_apart_are_refused() -> None:
+    """6.11 What JSON would lose is refused: a number and the same number as text are one key there."""
+    with pytest.raises(Misfit, match=r"JSON cannot tell the keys of .* apart"):
+        encode_canonical({1: "a", "1": "b"})
+
+
+def test_the_canonical_order_changes_no_value() -> None:
+    """6.4 What is encoded in canonical order reads back as the value, and the value itself is left alone."""
+    box = Box(frozenset(TAGS), {2: set(SHADES), 1: set()})
+    assert Declared[Box](Box, "here").decode(encode_canonical(box)) == box
+    assert list(box.counts) == [2, 1]
+    assert isinstance(box.tags, frozenset)
+
+
 def test_what_a_computation_returns_is_compiled_where_it_is_declared() -> None:
     """6.11 `Effectful[T]` is compiled by the decorator."""
     with pytest.raises(DeclarationError, match=r"bad: JSON cannot tell the members of"):
@@ -337,7 +430,7 @@ class Further(Struct):
 
 def test_a_result_may_name_what_is_defined_further_down() -> None:
     """6.11 A forward reference is compiled at the first use."""
-    assert forward.result.type is Further
+    assert forward._result.type is Further
 
 
 def test_the_schema_of_a_declared_type() -> None:

@@ -323,6 +323,87 @@ async def test_after_a_handler_failed_requests_belong_to_the_body_again(by_yield
     assert ids == ["0/1/1", "0/1", "0/2", "0/3"]
 
 
+def refuse_endless() -> None:
+    assert current_call().key.count("/") < 10, "it asks itself, over and over"
+
+
+async def charge_by_effect(effect: Charge) -> str:
+    refuse_endless()
+    return f"inner {await effect}"
+
+
+async def charge_by_another(effect: Charge) -> str:
+    refuse_endless()
+    return f"inner {await Charge(effect.cents)}"
+
+
+@computation
+async def charge_again(cents: int) -> Effectful[str]:
+    yield Return((yield Charge(cents)))
+
+
+async def charge_by_computation(effect: Charge) -> str:
+    refuse_endless()
+    return f"inner {await charge_again(effect.cents)}"
+
+
+OUTWARDS = pytest.mark.parametrize(
+    "charge", [charge_by_effect, charge_by_another, charge_by_computation], ids=["effect", "another", "computation"]
+)
+
+
+@OUTWARDS
+@ASKING
+async def test_what_a_handler_requests_of_its_own_effect_goes_outwards(charge: Any, by_yield: bool) -> None:
+    """5.9 A handler does not see itself: what it requests of its own effect goes to the next handler outwards."""
+    comp = asking(by_yield=by_yield)
+    within = comp.handle(Charge.handled_by(charge))
+    twice = within.handle(Charge.handled_by(charge))
+    outer = [Total.always("total"), Charge.always("outer")]
+
+    assert await run(within, *outer) == ["total", "inner outer"]
+    assert await run(twice, *outer) == ["total", "inner inner outer"]
+
+
+@OUTWARDS
+async def test_a_handler_whose_own_effect_nothing_handles_further_out_is_told_so(charge: Any) -> None:
+    """5.6, 5.9 Where there is none further out, its request is unhandled, and the message says that it asked itself."""
+    with pytest.raises(UnhandledEffectError, match="A handler of Charge asks here") as caught:
+        await run(charge_again(1), Charge.handled_by(charge))
+    assert caught.value.installed == ("Charge",)
+
+
+class Surcharge(Charge, frozen=True):
+    """A kind of charge."""
+
+
+async def test_a_handler_of_a_base_class_passes_subclasses_outwards_too() -> None:
+    """5.9 What it requests of any subclass goes outwards: a handler of all effects sees each once on its way."""
+    passed: list[str] = []
+
+    async def watch(effect: Effect[Any]) -> Any:
+        refuse_endless()
+        passed.append(type(effect).__name__)
+        return await effect
+
+    @computation
+    async def body() -> Effectful[list[Any]]:
+        yield Return([(yield Surcharge(1)), (yield Double(2))])
+
+    everything: type[Effect[Any]] = Effect
+    comp = body().handle(everything.handled_by(watch))
+    assert await run(comp, Charge.always("outer"), Double.handled_by(double)) == ["outer", 4]
+    assert passed == ["Surcharge", "Double"]
+
+
+@ASKING
+async def test_handlers_of_one_scope_see_one_another(by_yield: bool) -> None:
+    """5.9 What a handler requests of another effect goes to its sibling, which sees the scope without itself."""
+    comp = asking(by_yield=by_yield).handle(Charge.handled_by(charge_by_effect), Total.handled_by(total_by_effect))
+
+    assert await run(comp, Charge.always("outer")) == ["total: inner outer", "inner outer"]
+
+
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 async def test_each_request_has_a_key_of_its_own(is_async: bool) -> None:
     """5.9 `current_call()` names the request that is being served, also in handlers of handlers: no two share a key."""

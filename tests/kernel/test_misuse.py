@@ -1,26 +1,34 @@
 """5.6: what a body may not do, and what the errors of a deployment say and carry."""
 
 import inspect
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from skuld_async import (
+    DeclarationError,
     DeploymentError,
     Effectful,
     EventAccumulator,
     Handler,
+    Log,
     MisuseError,
     NotAnEffectError,
     Reader,
     Return,
     SkuldError,
     State,
+    Throw,
+    UnencodableError,
     UnhandledEffectError,
     Yield,
     computation,
+    port,
+    resume,
     run,
+    start,
 )
 
 from .parts import Bank, Charge, Double, double
@@ -28,7 +36,7 @@ from .parts import Bank, Charge, Double, double
 
 def line_of(definition: Any, text: str) -> str:
     """``file:number`` of the only line of a body that contains *text*."""
-    lines, first = inspect.getsourcelines(definition.body)
+    lines, first = inspect.getsourcelines(definition)
     (offset,) = [index for index, line in enumerate(lines) if text in line]
     return f"{__file__}:{first + offset}"
 
@@ -128,7 +136,7 @@ async def test_an_unhandled_effect_names_the_handlers_in_scope_and_the_fix(by_yi
     )
     assert "start(comp, Charge.handled_by(function))" in text
     assert "start(comp, Charge.always(answer))" in text
-    assert error.log is None
+    assert not hasattr(error, "log")
 
 
 async def test_no_handlers_at_all_is_said() -> None:
@@ -141,6 +149,20 @@ async def test_the_lines_that_the_message_shows_do_fix_it() -> None:
     """5.6 Both lines work as they stand: `.handled_by(function)` and `.always(answer)`."""
     assert await run(pay(), Charge.handled_by(Bank().charge)) == "charged 1"
     assert await run(pay(), Charge.always("free")) == "free"
+
+
+async def test_the_way_out_for_a_key_is_its_handler() -> None:
+    """5.6 The effects of a key have no `handled_by` of their own: the line that the message shows is the key's."""
+
+    @computation
+    async def body() -> Effectful[int]:
+        yield Return((yield cart.get()))
+
+    with pytest.raises(UnhandledEffectError) as caught:
+        await run(body())
+    assert "start(comp, key.handler(...))   # of the key that was declared as State[cart]" in str(caught.value)
+    assert "handled_by" not in str(caught.value)
+    assert await run(body(), cart.handler(3)) == 3
 
 
 async def test_a_twin_key_is_pointed_out() -> None:
@@ -218,3 +240,64 @@ async def test_an_answer_of_always_is_given_to_subclasses_too() -> None:
     assert await run(body(), *handlers) == ["base", "sub"]
     assert await run(body(), *reversed(handlers)) == ["base", "sub"]
     assert await run(body().handle(Charge.always("near")), *handlers) == ["near", "near"]
+
+
+@port
+async def quote(item: str) -> int:
+    return len(item)
+
+
+run_, start_, resume_ = cast("Any", run), cast("Any", start), cast("Any", resume)  # by those without a type checker
+GIVEN: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: run_(pay), "it is not called", "write run(pay(...), *handlers)"),
+    (lambda: start_(pay), "it is not called", "write start(pay(...), *handlers)"),
+    (lambda: run_(Charge()), "requested by a computation", "put it into one"),
+    (lambda: start_(forgot_the_decorator), "this is no computation", "write start(comp(...), *handlers)"),
+    (lambda: run_(pay(), [Charge.always("paid")]), "this is no handler", "unpack it: start(comp, *handlers)"),
+    (lambda: start_(pay(), quote), "this is no handler", "quote.default() or .always(answer)"),
+    (lambda: start_(pay(), State("misuse.given", int)), "this is no handler", "State[misuse.given].handler(...)"),
+    (lambda: start_(pay(), Charge), "this is no handler", "handled_by(function)"),
+    (lambda: resume_(pay(), b"{}"), "this is no log", "Log.from_json(data)"),
+    (lambda: resume_(pay, Log()), "it is not called", "write resume(pay(...), *handlers)"),
+]
+
+
+@pytest.mark.parametrize(("give", "problem", "way_out"), GIVEN)
+async def test_what_is_given_to_a_verb_is_checked(give: Callable[[], Any], problem: str, way_out: str) -> None:
+    """5.6 A slip in the call of a verb is refused with what to write, before anything is performed."""
+    with pytest.raises(DeclarationError, match=re.escape(problem)) as caught:
+        await give()
+    assert way_out in str(caught.value)
+
+
+def test_a_body_that_yields_is_annotated_as_one() -> None:
+    """5.2 An async generator that says it returns an int is refused where it is declared."""
+    with pytest.raises(DeclarationError, match=r"annotate it -> Effectful\[int\]"):
+
+        @computation  # type: ignore[arg-type]
+        async def count() -> int:  # type: ignore[misc]  # pyright: ignore[reportInvalidTypeForm]
+            yield Charge()  # pyright: ignore[reportReturnType]
+
+
+async def test_a_result_that_was_never_requested_is_named() -> None:
+    """5.6 `Return(effect)` says that nobody has requested it."""
+
+    @computation
+    async def forgets() -> Effectful[str]:
+        request: Any = Charge()
+        yield Return(request)
+
+    with pytest.raises(UnencodableError, match="a request that nobody has made"):
+        await start(forgets())
+
+
+async def test_a_failed_run_says_why_when_its_log_is_printed() -> None:
+    """`print(log)` shows the error of a failed run, and the entry that it came from."""
+
+    @computation
+    async def fails() -> Effectful[None]:
+        yield Throw(LookupError("no such thing"))
+
+    log = (await start(fails(), id="run-1")).log
+    assert str(log).startswith("run run-1: test_a_failed_run")
+    assert "fails, failed at 0/1 with LookupError no such thing" in str(log).splitlines()[0]

@@ -126,7 +126,7 @@ async def test_nothing_is_requested_after_return(
 
     assert bank.performed == []
     assert request_ in caught.value.request
-    line = body.body.__code__.co_firstlineno + offset + 1
+    line = body.__wrapped__.__code__.co_firstlineno + offset + 1
     assert caught.value.line == f"{__file__}:{line}"
     assert "yield Return(result)\n" in str(caught.value)
     assert "                    return\n" in str(caught.value)

@@ -347,11 +347,11 @@ async def test_a_cancellation_does_not_hide_a_deployment_error() -> None:
 
 async def test_signals_are_no_exceptions_and_have_ranks() -> None:
     """5.8 Signals are private BaseExceptions; a deployment error outranks a suspension, which outranks a cancel."""
-    fault = Fault(MissingReturnError("comp", "int"))
+    fault = Fault(MissingReturnError("comp", "int", "file.py:1"))
     strand = Strand("run", "seed")
     for signal in (RunCancel(), Suspend(), RunCancel(), fault, Suspend()):
         strand.stop(signal)
     assert strand.sticky is fault
-    strand.stop(Fault(MissingReturnError("later", "int")))
+    strand.stop(Fault(MissingReturnError("later", "int", "file.py:2")))
     assert strand.sticky is fault
     assert not issubclass(Signal, Exception)

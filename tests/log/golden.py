@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from skuld_async import (
     Clock,
+    Command,
     Computation,
     DomainError,
     Effectful,
@@ -18,10 +19,14 @@ from skuld_async import (
     Handler,
     Log,
     Port,
+    Random,
     Reader,
     Return,
+    RolledBackError,
     State,
     Throw,
+    Transaction,
+    Writer,
     Yield,
     computation,
     mark_loop,
@@ -29,7 +34,9 @@ from skuld_async import (
     operation,
     rerun,
     resume,
+    rollback,
     start,
+    transact,
 )
 from skuld_async.testing import VirtualClock
 
@@ -133,6 +140,48 @@ async def after_the_change() -> Effectful[str]:
     yield Return((yield Say()))
 
 
+notes = Writer("golden.notes", str)
+
+
+class Pack(Command[str], frozen=True):
+    __sig__ = "golden.Pack"
+    item: str
+
+
+@computation(name="golden.packed")
+async def packed(item: str, *, fails: bool = False) -> Effectful[str]:
+    yield stock.modify(lambda held: {**held, item: 1})
+    yield parcels.emit(Shipped(1))
+    box = yield Pack(item).execute()
+    if fails:
+        yield rollback("no more")
+    yield Return(box)
+
+
+@computation(name="golden.noted")
+async def noted(items: list[str]) -> Effectful[list[str]]:
+    first = yield Random.choice(items)
+    yield notes.tell(f"first {first}")
+    order = yield Random.shuffle(items)
+    said = yield Say()
+    yield notes.tell(said)
+    yield Return([first, *order])
+
+
+@computation(name="golden.moves")
+async def moves(items: list[str]) -> Effectful[str]:
+    order, told = yield notes.listen(noted(items))
+    box = yield transact(packed(order[0]))
+    reason = ""
+    try:
+        yield transact(packed(order[1], fails=True))
+    except RolledBackError as error:
+        reason = error.reason
+    yield notes.censor(noted(items), lambda known: [reason for _ in known])
+    held = yield stock.get()
+    yield Return(f"{box} {len(told)} {sorted(held)}")
+
+
 class Warehouse:
     """The outside, when the logs were written: it does not always work."""
 
@@ -178,6 +227,9 @@ def handlers(depot: object) -> Sequence[Handler]:
         tariff.handler(3),
         parcels.handler(),
         VirtualClock().handler(),
+        notes.handler(),
+        Pack.handled_by(lambda command: f"box of {command.item}"),
+        Transaction.in_memory(),
     ]
 
 
@@ -193,6 +245,8 @@ COMPUTATIONS: dict[str, Computation[str]] = {
     "talk-pruned": talk(),
     "talk-whole": talk(),
     "changed": after_the_change(),
+    "moves-suspended": moves(["pen", "cup", "hat"]),
+    "moves-completed": moves(["pen", "cup", "hat"]),
 }
 
 
@@ -221,4 +275,8 @@ async def written() -> dict[str, Log]:
         logs[name] = log
     log = (await start(before_the_change(), *scope, id="golden-4", seed="golden")).log
     logs["changed"] = (await resume(after_the_change(), log, *scope, allow_divergence=True)).log
+    comp = COMPUTATIONS["moves-suspended"]
+    log = (await start(comp, *scope, id="golden-5", seed="golden")).log
+    logs["moves-suspended"] = log = (await resume(comp, log, *scope, answer="one")).log
+    logs["moves-completed"] = (await resume(comp, log, *scope, answer="two")).log
     return logs

@@ -154,7 +154,6 @@ def cancelled(outcome: Outcome[object]) -> Cancelled:
 
 def left(error: DeploymentError) -> Log:
     """The log that *error* carries."""
-    assert error.log is not None
     return error.log
 
 

@@ -1,5 +1,6 @@
 """DESIGN 6.6: errors are data; the first run sees what each replay sees."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -25,6 +26,21 @@ from .shop import Approval, Declined, LateOutOfStock, OutOfStock, Shop, World, c
 
 class Surprise(Exception):
     """An error that nobody declared."""
+
+
+class DeclinedForGood(Declined):
+    """What a receiver answers with may derive from what the operation declares."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason, code)
+        self.code = code
+
+
+class Wrapper(Declined):
+    """It cannot be built from its `args`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"wrapped: {reason}")
 
 
 class Peculiar(DomainError):
@@ -70,6 +86,54 @@ async def test_a_declared_error_arrives_as_itself() -> None:
     assert kind == "declared"
     assert type(first) is type(again) is Declined
     assert first.args == again.args == ("no funds", 3)
+
+
+async def test_what_derives_from_a_declared_error_arrives_as_itself() -> None:
+    """6.6 Errors declared by the operation arrive as themselves, so that `except` finds them by a base class too."""
+    first, again, kind = await both(DeclinedForGood("no funds", 3), pay=True)
+
+    assert kind == "declared"
+    assert isinstance(first, DeclinedForGood)
+    assert isinstance(again, DeclinedForGood)
+    assert first.args == again.args == ("no funds", 3)
+    assert first.code == again.code == 3
+
+
+async def test_a_declared_error_that_its_class_cannot_rebuild_arrives_as_an_effect_error_both_times() -> None:
+    """6.6 A declared error is rebuilt from its `args`; where that gives another one, the first run sees no more."""
+    first, again, kind = await both(Wrapper("boo"), pay=True)
+
+    assert kind == "other"
+    assert type(first) is type(again) is EffectError
+    assert first.args == again.args
+
+
+async def test_of_two_classes_of_one_name_the_last_one_arrives() -> None:
+    """6.6 A module that was reloaded, as in a notebook, catches what a log holds by its new classes."""
+
+    def define() -> type[DomainError]:
+        class Reloaded(DomainError):
+            item: str
+
+        return Reloaded
+
+    before, seen = define(), list[Exception]()
+
+    @computation
+    async def catches() -> Effectful[str]:
+        try:
+            yield Shop.charge(1)
+        except DomainError as caught:
+            seen.append(caught)
+        yield Approval()
+        yield Return("done")
+
+    world = World(before(item="book"))
+    log = suspended(await start(catches(), *world.handlers)).log
+    after = define()
+    completed(await resume(catches(), stored(log), *world.handlers, answer="yes"))
+
+    assert [type(error) for error in seen] == [before, after]
 
 
 async def test_a_domain_error_arrives_as_itself_with_its_fields() -> None:
@@ -285,3 +349,23 @@ async def test_an_error_that_todays_classes_cannot_say_is_undecodable(kind: Any,
 
     with pytest.raises(UndecodableError, match=problem):
         await replay(fails(), stored(log), *world.handlers)
+
+
+async def test_an_error_of_the_system_keeps_its_file_name() -> None:
+    """6.6 What an OSError says is the same on a replay, its file name included."""
+    try:
+        Path("/no/such/file").read_bytes()
+    except OSError as error:
+        first, again, kind = await both(error)
+    assert kind == "builtin"
+    assert str(first) == str(again) == "[Errno 2] No such file or directory: '/no/such/file'"
+    assert cast("OSError", again).filename == "/no/such/file"
+
+
+async def test_what_is_set_on_an_error_beside_its_args_is_not_seen() -> None:
+    """6.6 The body sees on the first run what a replay sees; the original is the `__cause__`."""
+    error = ValueError("no")
+    error.code = 5  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    first, again, _ = await both(error)
+    assert (str(first), hasattr(first, "code"), first.__cause__) == ("no", False, error)
+    assert (str(again), hasattr(again, "code")) == ("no", False)

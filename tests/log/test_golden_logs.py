@@ -49,6 +49,7 @@ async def test_a_golden_log_replays(path: Path) -> None:
         ("talk-pruned", ["three"], "one,two,three"),
         ("talk-whole", ["three"], "one,two,three"),
         ("changed", ["bye"], "bye"),
+        ("moves-suspended", ["two"], "box of "),
     ],
 )
 @pytest.mark.parametrize("suffix", ["json", "msgpack"])

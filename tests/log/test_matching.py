@@ -189,7 +189,7 @@ async def test_an_unconsumed_tail_is_a_divergence() -> None:
     for after, ended in ((returns, "returned"), (raises, "raised")):
         error = await refused(after(), await parked())
         assert error.entry == "0/3"
-        assert f"the computation {ended}, but the log goes on with Charge (5 entries are left)" in error.what
+        assert f"the computation {ended}, but the log goes on with Charge (entries left: 5)" in error.what
 
 
 async def test_a_finished_run_that_asks_for_more_is_a_divergence() -> None:
@@ -256,7 +256,7 @@ async def test_a_divergence_says_where_what_and_what_to_do() -> None:
 
     error = await refused(after(), await parked(), answer="yes")
 
-    source, first = inspect.getsourcelines(after.body)
+    source, first = inspect.getsourcelines(after)
     line = first + next(index for index, text in enumerate(source) if "# the line" in text)
     assert error.line == f"{__file__}:{line}"
     assert error.matched == (
@@ -275,7 +275,7 @@ async def test_a_divergence_says_where_what_and_what_to_do() -> None:
         "allow_divergence=True",
     ):
         assert part in text
-    assert "the time, a random number, a global" in error.cause
+    assert "the time, a random number, a set's order" in error.cause
 
 
 async def test_the_line_of_an_awaited_request_is_its_own() -> None:
@@ -292,7 +292,7 @@ async def test_the_line_of_an_awaited_request_is_its_own() -> None:
 
     error = await refused(after(), await parked())
 
-    source, first = inspect.getsourcelines(helper.body)
+    source, first = inspect.getsourcelines(helper)
     line = first + next(index for index, text in enumerate(source) if "# the line" in text)
     assert error.line == f"{__file__}:{line}"
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Protocol
 
+import anyio
 import pytest
 
 from skuld_async import (
@@ -12,6 +13,7 @@ from skuld_async import (
     Effectful,
     EventAccumulator,
     Fresh,
+    Log,
     Observation,
     Perform,
     Port,
@@ -112,7 +114,7 @@ async def test_sigs_are_module_and_qualname_unless_given() -> None:
 
 async def test_computations_are_named_by_module_and_qualname_unless_given() -> None:
     """6.13 ``@computation(name=, version=)``; by default the name is `module:qualname`."""
-    named = computation(name="other", version="2")(plainly_named.body)
+    named = computation(name="other", version="2")(plainly_named.__wrapped__)
 
     one = (await start(plainly_named())).log.header
     two = (await start(named())).log.header
@@ -213,7 +215,7 @@ async def test_observers_see_replays_and_interceptors_do_not() -> None:
     handlers = [*world.handlers, limit.handler(1)]
     log = suspended(await start(asks(), *handlers, intercept=[intercept], observe=[observe])).log
     assert live == ["0/1", "0/2"]
-    assert seen == [("0/1", False), ("0/2", False), ("0/3", False)]
+    assert seen == [("0/1", False), ("0/2", False)]
 
     live.clear()
     seen.clear()
@@ -221,6 +223,37 @@ async def test_observers_see_replays_and_interceptors_do_not() -> None:
     assert live == ["0/4"]
     assert seen == [("0/1", True), ("0/2", True), ("0/3", False), ("0/4", False)]
     assert world.calls == ["charge 1", "charge 2"]
+
+
+async def test_observers_are_not_told_of_what_a_suspension_leaves_open() -> None:
+    """5.11 Told once for each settled request: neither a question that waits nor a call that a host cut short is."""
+    seen: list[tuple[str, object]] = []
+
+    def observe(observation: Observation) -> None:
+        seen.append((observation.request.id, observation.answer))
+
+    async def hangs(_effect: Charge) -> str:
+        host.cancel()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    @computation
+    async def asks() -> Effectful[str]:
+        receipt = yield Charge(1)
+        answer = yield Approval()
+        yield Return(f"{receipt} {answer}")
+
+    log = Log()
+    with anyio.CancelScope() as host:
+        await start(asks(), Charge.handled_by(hangs), observe=[observe], into=log)
+    assert (log.entries[0].state, seen) == ("started", [])
+
+    world = World()
+    waiting = suspended(await resume(asks(), stored(log), *world.handlers, observe=[observe]))
+    assert seen == [("0/1", "receipt 1")]
+    seen.clear()
+    completed(await resume(asks(), waiting.log, *world.handlers, answer="yes", observe=[observe]))
+    assert seen == [("0/1", "receipt 1"), ("0/2", "yes")]
 
 
 async def test_what_an_interceptor_makes_of_an_answer_is_logged() -> None:

@@ -19,6 +19,7 @@ from skuld_async import (
     Outcome,
     Return,
     State,
+    Suspended,
     UnencodableError,
     Yield,
     bracket,
@@ -30,6 +31,7 @@ from skuld_async import (
     resume,
     start,
 )
+from skuld_async.testing import always_cold
 
 counter = State("nested.counter", int)
 name = State("nested.name", str)
@@ -256,6 +258,57 @@ async def test_a_rerun_makes_the_call_again_that_a_deadline_cut_off() -> None:
     first = await start(in_time(), Work.handled_by(slow))
     assert isinstance(first, Failed)
     assert value_of(await rerun(in_time(), stored(first), Work.always(4))) == 4
+
+
+class Price(Yield[str], frozen=True):
+    amount: int
+
+
+async def decide(question: Price) -> str:
+    return "auto" if question.amount < 100 else f"asked: {await question}"
+
+
+@computation
+async def three_prices() -> Effectful[list[str]]:
+    yield Return([(yield Price(1)), (yield Price(500)), (yield Price(2))])
+
+
+async def test_a_handler_of_a_question_may_ask_it_after_all() -> None:
+    """5.9, 7.1 What a handler requests of its own effect goes outwards: a question that it does not decide is asked."""
+    comp = three_prices().handle(Price.handled_by(decide))
+
+    waiting = await start(comp)
+    assert isinstance(waiting, Suspended)
+    assert waiting.question == Price(500)
+    done = await resume(comp, stored(waiting), answer="yes")
+
+    assert value_of(done) == ["auto", "asked: yes", "auto"]
+    assert [(entry.id, bytes(entry.value)) for entry in done.log.entries] == [
+        ("0/1", b'"auto"'),
+        ("0/2", b'"asked: yes"'),
+        ("0/2/1", b'"yes"'),
+        ("0/3", b'"auto"'),
+    ]
+    assert value_of(await replay(comp, stored(done))) == value_of(done)
+    assert value_of(await always_cold(comp, answer=lambda _: "yes")) == value_of(done)
+
+
+async def add_one(_effect: Work) -> int:
+    return 1 + await Work()
+
+
+async def test_handlers_of_one_effect_around_one_another_replay() -> None:
+    """5.9 Each request of the chain has its entry under the one before; a replay answers the outermost from the log."""
+    comp = works_and_reads().handle(Work.handled_by(add_one)).handle(Work.handled_by(add_one), counter.handler(5))
+
+    first = await start(comp, Work.always(1))
+    done = await resume(comp, stored(first), Work.always(100), answer="yes")
+
+    assert [(entry.id, bytes(entry.value)) for entry in done.log.entries if entry.sig == Work.__sig__] == [
+        ("0/1", b"3"),
+        ("0/1/1", b"2"),
+        ("0/1/1/1", b"1"),
+    ]
 
 
 async def test_what_cannot_be_encoded_is_refused_the_first_time_too() -> None:

@@ -61,6 +61,20 @@ async def test_a_declared_error_is_asked_again_under_a_new_key() -> None:
     assert world.keys == ["r/0/1", "r/0/2", "r/0/2~1", "r/0/3~1"]
 
 
+class DeclinedByCard(Declined):
+    """Derives from what the operation declares."""
+
+
+async def test_whatever_is_declared_is_asked_again_under_a_new_key() -> None:
+    """6.7 The receiver has answered by an error that derives from a declared one, and by one that JSON cannot hold."""
+    for error in (DeclinedByCard("no funds"), Declined(object())):
+        world = World(None, error)
+        log = failed(await start(job(), *world.handlers, id="r")).log
+        completed(await rerun(job(), stored(log), *world.handlers))
+
+        assert world.keys == ["r/0/1", "r/0/2", "r/0/2~1", "r/0/3~1"]
+
+
 async def test_a_domain_error_that_the_operation_does_not_declare_keeps_the_key() -> None:
     """6.7 Only ``raises=`` says that the receiver has answered.
 

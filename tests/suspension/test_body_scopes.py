@@ -12,6 +12,9 @@ from skuld_async import (
     DeadlineAcrossYieldError,
     Effect,
     Effectful,
+    Fresh,
+    Perform,
+    Request,
     Return,
     State,
     computation,
@@ -206,7 +209,6 @@ async def test_a_deadline_across_a_question_is_refused(scope: Any, deep: bool) -
 
     with pytest.raises(DeadlineAcrossYieldError, match=r"Approval is asked at .*test_body_scopes.py:\d+") as caught:
         await start(holds())
-    assert caught.value.log is not None
     assert caught.value.log.waits == []
     assert caught.value.log.entries == []
 
@@ -317,3 +319,29 @@ async def test_a_question_that_the_body_gives_up_while_it_waits() -> None:
     again = Desk()
     assert completed(await replay(gives_up(), stored(outcome.log), *again.handlers)).value == "gave up"
     assert again.arrived == []
+
+
+@pytest.mark.parametrize("given_up", [counter.put(3), Fresh.uuid()], ids=["local", "derived"])
+async def test_what_a_scope_cut_short_in_an_interceptor(given_up: Effect[Any]) -> None:
+    """6.8 A local or derived effect that hangs in an interceptor, until a scope of the body fires, is discarded.
+
+    On replay the strand waits at it, interceptors or none, and the run comes to the same.
+    """
+
+    async def hangs(request: Request, perform: Perform) -> Any:
+        if request.effect == given_up:
+            await anyio.sleep_forever()
+        return await perform(request)
+
+    @computation
+    async def moves_on() -> Effectful[int]:
+        with anyio.move_on_after(0.01):
+            yield given_up
+        yield Comment("then")
+        yield Return((yield counter.get()))
+
+    outcome = suspended(await start(moves_on(), counter.handler(0), intercept=[hangs]))
+    assert states(outcome.log) == [("0/1", "discarded"), ("0/2", "started")]
+    for options in ({"intercept": [hangs]}, {}):
+        ended = await resume(moves_on(), stored(outcome.log), counter.handler(0), answer="go on", **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert completed(ended).value == 0

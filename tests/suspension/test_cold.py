@@ -198,6 +198,26 @@ async def test_plain_cleanup_runs_when_the_host_cancels_a_call() -> None:
     assert held.notes == ALL_NOTES
 
 
+async def test_plain_cleanup_that_hangs_has_a_grace_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """7.6 Plain cleanup that never ends is cut off after `CLEANUP_GRACE`; the run is suspended all the same."""
+    monkeypatch.setattr("skuld_async._computation.CLEANUP_GRACE", 0.01)
+    notes: list[str] = []
+
+    @computation
+    async def hangs() -> Effectful[str]:
+        try:
+            answer = yield Approval("lamp")
+            yield Return(answer)
+        finally:
+            notes.append("cleaning")
+            await anyio.sleep_forever()
+            notes.append("never")
+
+    outcome = suspended(await start(hangs()))
+    assert notes == ["cleaning"]
+    assert states(outcome.log) == [("0/1", "started")]
+
+
 REFUSED: list[Any] = [
     Call("late"),
     Approval("late"),

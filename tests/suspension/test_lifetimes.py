@@ -7,7 +7,17 @@ from typing import Any
 import anyio
 import pytest
 
-from skuld_async import Handler, Log, UnhandledEffectError, computation, lifetime, open_session, resume, start
+from skuld_async import (
+    Handler,
+    LifetimeError,
+    Log,
+    UnhandledEffectError,
+    computation,
+    lifetime,
+    open_session,
+    resume,
+    start,
+)
 from skuld_async._computation import Effectful
 from skuld_async._effect import Return
 
@@ -167,20 +177,30 @@ async def test_one_that_cannot_be_opened_leaves_the_given_log_alone() -> None:
     completed(await resume(approval("lamp"), log, *desk.handlers, answer="approved"))
 
 
-@pytest.mark.parametrize("ends", ["completed", "suspended"])
+@pytest.mark.parametrize("ends", ["completed", "suspended", "failed"])
 async def test_one_that_cannot_be_closed(ends: str) -> None:
-    """5.10 An error on the way out does not pass in silence, whatever the outcome; `into=` holds all that was done."""
+    """5.10 An error on the way out does not pass in silence, whatever the outcome; it carries all that was done."""
     pool = Pool(Desk(), fails="close")
-    comp: Any = calls("a") if ends == "completed" else approval("lamp")
-    into = Log()
-    with pytest.raises(ConnectionError, match="connection lost"):
-        await start(comp, pool.handler, into=into)
-    assert into.header.status == ends
-    assert into.entries[0].state == "executed"
+    comp: Any = {"completed": calls("a"), "suspended": approval("lamp"), "failed": breaks()}[ends]
+    with pytest.raises(LifetimeError, match=f"is {ends}, but leaving .*connection lost") as caught:
+        await start(comp, pool.handler)
+    assert isinstance(caught.value.__cause__, ConnectionError)
+    log = caught.value.log
+    assert log.header.status == ends
+    assert log.entries[0].state == "executed"
     desk = Desk()
-    outcome = await resume(comp, into, *desk.handlers)
+    outcome = await resume(comp, log, *desk.handlers)
     assert outcome.log.header.status == ends
     assert desk.arrived == []
+
+
+async def test_one_that_cannot_be_closed_after_an_error_of_the_deployment() -> None:
+    """5.10 The error of the deployment comes out, with its log; the other one is its note."""
+    pool = Pool(Desk(), fails="close")
+    with pytest.raises(UnhandledEffectError) as caught:
+        await start(approval("lamp").ensure(calls()), pool_of(pool))
+    assert caught.value.log.header.status == "running"
+    assert any("connection lost" in note for note in caught.value.__notes__)
 
 
 async def test_a_host_cancel_while_one_is_being_opened() -> None:

@@ -1,12 +1,16 @@
 """7.1 to 7.3: questions, answers, and which answer settles which question."""
 
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
+from uuid import UUID
 
+import jsonschema
 import msgspec
 import pytest
 from msgspec import Raw, Struct
+from pydantic import BaseModel
 
 from skuld_async import (
     AlreadyAnsweredError,
@@ -173,7 +177,6 @@ async def test_a_bad_answer_is_refused_and_the_wait_stays_open(question: Any, an
     with pytest.raises(InvalidAnswerError, match=problem) as caught:
         await resume(asks(question), log, answer=answer)
     assert log.to_json() == before
-    assert caught.value.log is not None
     assert caught.value.log.to_json() == before
     assert "The wait stays open" in str(caught.value)
     assert caught.value.entry == log.waits[0].id
@@ -218,7 +221,7 @@ async def test_an_answer_is_addressed_to_its_wait() -> None:
     second = suspended(await resume(two_questions(), outcome.log, answer="approved", to=wait))
     assert suspended(await resume(two_questions(), outcome.log, answer="approved", to=wait.ref)).wait == second.wait
     assert second.wait is not None
-    assert wait.ref == f"{wait.id}={wait.digest}"
+    assert wait.ref == f"{outcome.log.header.run}/{wait.id}={wait.digest}"
     assert completed(await resume(two_questions(), second.log, answer="rejected", to=second.wait.ref)).value == [
         "approved",
         "rejected",
@@ -365,3 +368,96 @@ async def test_a_hand_edited_answer_is_honoured() -> None:
     log.entries[1].data = Raw(b'{"about":"rejected"}')
     assert completed(await resume(one(), stored(log), answer="fine")).value == "rejected"
     assert states(log) == [("0/1", "executed"), ("0/2", "started")]
+
+
+class Verdict(Struct, frozen=True):
+    by: str
+    comment: str = ""
+
+
+class Terse(Struct, frozen=True, omit_defaults=True):
+    by: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    by: str
+    tags: list[str] = field(default_factory=list[str])
+
+
+class Form(BaseModel):
+    by: str
+    comment: str = ""
+
+
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+KEY = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+SENT: list[tuple[Any, Any, Any]] = [
+    (Verdict, {"by": "tom"}, Verdict("tom")),
+    (Verdict, {"comment": "", "by": "tom"}, Verdict("tom")),
+    (list[Verdict], [{"by": "tom"}], [Verdict("tom")]),
+    (Verdict | None, {"by": "tom"}, Verdict("tom")),
+    (Terse, {"by": "tom", "comment": ""}, Terse("tom")),
+    (Note, {"by": "tom"}, Note("tom")),
+    (Form, {"by": "tom"}, Form(by="tom")),
+    (datetime, "2026-06-01T00:00:00.000Z", JUNE),
+    (datetime, "2026-06-01T00:00:00+00:00", JUNE),
+    (UUID, str(KEY).upper(), KEY),
+    (Decimal, "15E-1", Decimal("15E-1")),
+    (float, 1, 1.0),
+]
+
+
+@computation
+async def told(question: Any) -> Effectful[str]:
+    yield Return(repr((yield question)))
+
+
+@pytest.mark.parametrize(("kind", "sent", "taken"), SENT, ids=lambda value: str(value)[:40])
+async def test_an_answer_may_leave_out_defaults_and_be_spelled_otherwise(kind: Any, sent: Any, taken: Any) -> None:
+    """7.2 An answer that the JSON Schema of the wait allows is taken; the log holds it as the type writes it."""
+
+    class Asked(Yield[kind], frozen=True):
+        pass
+
+    log = suspended(await start(told(Asked()))).log
+    jsonschema.validate(sent, msgspec.json.decode(log.waits[0].schema))
+    ended = completed(await resume(told(Asked()), stored(log), answer=sent))
+    assert ended.value == repr(taken)
+    assert completed(await resume(told(Asked()), stored(ended.log))).value == repr(taken)
+    spelled = completed(await resume(told(Asked()), stored(log), answer=taken)).log.entries[0].value
+    assert msgspec.json.decode(ended.log.entries[0].value) == msgspec.json.decode(spelled)
+
+
+UNKNOWN: list[tuple[Any, Any, str]] = [
+    (Verdict, {"by": "tom", "coment": "?"}, r"\$\.coment"),
+    (list[Verdict], [{"by": "tom"}, {"by": "tom", "junk": []}], r"\$\[1\]\.junk"),
+    (Terse, {"by": "tom", "comment": "", "junk": None}, r"\$\.junk"),
+    (Note, {"by": "tom", "junk": [[[]]]}, r"\$\.junk"),
+    (Form, {"by": "tom", "junk": 1}, r"\$\.junk"),
+]
+
+
+@pytest.mark.parametrize(("kind", "sent", "path"), UNKNOWN)
+async def test_what_the_type_does_not_know_is_refused(kind: Any, sent: Any, path: str) -> None:
+    """7.2 A field that would be lost is refused, with its path, and the wait stays open."""
+
+    class Asked(Yield[kind], frozen=True):
+        pass
+
+    log = suspended(await start(asks(Asked()))).log
+    with pytest.raises(InvalidAnswerError, match=f"`{path}` would be lost: .* declares no such field"):
+        await resume(asks(Asked()), log, answer=sent)
+
+
+async def test_an_answer_to_the_same_question_of_another_run_is_refused() -> None:
+    """7.3 A ref names the run as well: runs that ask the same at the same place are told apart."""
+    first = suspended(await start(two_questions(), id="first"))
+    second = suspended(await start(two_questions(), id="second"))
+    assert first.wait is not None
+    assert second.wait is not None
+    assert first.wait.digest == second.wait.digest
+    with pytest.raises(OtherQuestionError):
+        await resume(two_questions(), second.log, answer="approved", to=first.wait.ref)
+    suspended(await resume(two_questions(), second.log, answer="approved", to=second.wait.ref))

@@ -166,7 +166,6 @@ async def test_the_cell(verb: str, status: str) -> None:
     if what == "refused":
         with pytest.raises((NotWaitingError, RerunRefusedError)) as caught:
             await VERBS[verb](comp(status), log, *desk.handlers)
-        assert caught.value.log is not None
         assert caught.value.log.to_json() == before
     else:
         outcome = await VERBS[verb](comp(status), log, *desk.handlers)
@@ -363,5 +362,4 @@ async def test_errors_of_the_deployment_carry_the_log(verb: str) -> None:
     with pytest.raises(DivergenceError, match="this is the log of shop:order, not of shop:other") as caught:
         await VERBS[verb](other(), log, *Shop().handlers)
     assert log.to_json() == before
-    assert caught.value.log is not None
     assert [entry.id for entry in caught.value.log.entries] == [entry.id for entry in log.entries]

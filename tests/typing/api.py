@@ -16,6 +16,7 @@ from skuld_async import (
     Cancelled,
     Cell,
     Clock,
+    Command,
     Completed,
     Computation,
     CurrentCall,
@@ -36,6 +37,7 @@ from skuld_async import (
     Outcome,
     Perform,
     Port,
+    Random,
     Reader,
     Request,
     Return,
@@ -44,6 +46,7 @@ from skuld_async import (
     Suspended,
     Throw,
     Wait,
+    Writer,
     Yield,
     bracket,
     computation,
@@ -106,12 +109,37 @@ async def length_async(effect: Length) -> int:
     return len(effect.text)
 
 
+@computation
+async def length_by_effects(effect: Length) -> Effectful[int]:
+    doubled: str = yield Echo(effect.text * 2)
+    yield Return(len(doubled) // 2)
+
+
+@computation
+async def length_from(start: int, effect: Length) -> int:
+    return start + len(await Echo(effect.text))
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """A handler may be a computation that is a method."""
+
+    unit: int
+
+    @computation
+    async def measure(self, effect: Length) -> Effectful[int]:
+        yield Return(len(effect.text) // self.unit)
+
+
 def own_effects() -> list[Handler]:
     assert_type(Length("four"), Length)
     assert_type(Echo("x"), Echo[str])
     return [
         Length.handled_by(lambda effect: len(effect.text)),
         Length.handled_by(length_async),
+        Length.handled_by(length_by_effects),
+        Length.handled_by(partial(length_from, 5)),
+        Length.handled_by(Ruler(2).measure),
         Length.always(4),
         Echo[Any].handled_by(lambda effect: effect.value),
     ]
@@ -243,6 +271,12 @@ async def charge_async(order: Order, *, note: str = "") -> Card:
     return Card(order.id + note)
 
 
+@computation
+async def charge_by_effects(order: Order, *, note: str = "") -> Effectful[Card]:
+    length: int = yield Length(note)
+    yield Return(Card(order.id * length))
+
+
 @port
 async def quote(order: Order) -> Decimal:
     return order.total
@@ -260,6 +294,7 @@ def port_handlers() -> list[Handler]:
     return [
         Payments.charge.handled_by(charge_sync),
         Payments.charge.handled_by(charge_async),
+        Payments.charge.handled_by(charge_by_effects),
         Payments.charge.always(Card("1")),
         Payments.handler(Bank()),
         quote.handled_by(lambda order: order.total + 1),
@@ -354,6 +389,115 @@ async def states() -> Effectful[Decimal]:
 async def day_limit() -> Effectful[Decimal]:
     known: dict[str, Decimal] = yield limits.ask()
     yield Return(known["day"])
+
+
+# -- notes, chance -----------------------------------------------------------------------------------------------------
+
+
+notes = Writer("api.notes", Card | Cash)
+
+assert_type(notes, Writer[Card | Cash])
+
+
+@computation
+async def pays_by_card() -> Effectful[str]:
+    yield notes.tell(Card("1"))
+    yield Return("paid")
+
+
+@computation
+async def pays_and_forgets() -> Effectful[tuple[str, Any]]:
+    means: str = yield pays_by_card()
+    yield Return((means, forget))
+
+
+def forget(told: list[Card | Cash]) -> list[Card | Cash]:
+    return told[1:]
+
+
+@computation
+async def chances() -> Effectful[tuple[str, int]]:
+    assert_type(notes.peek(), Effect[list[Card | Cash]])
+    assert_type(notes.listen(pays_by_card()), Computation[tuple[str, list[Card | Cash]]])
+    assert_type(notes.pass_(pays_and_forgets()), Computation[str])
+    assert_type(notes.censor(pays_by_card(), lambda told: told[:0]), Computation[str])
+    assert_type(notes.censor(pays_by_card(), forget), Computation[str])
+    paid_by, told = await notes.listen(notes.pass_(pays_and_forgets()))
+    assert_type(told, list[Card | Cash])
+    assert_type(await notes.tell(Cash(Decimal(1))), None)
+
+    assert_type(Random.random(), Effect[float])
+    assert_type(Random.int(1, 6), Effect[int])
+    assert_type(Random.choice([ORDER]), Effect[Order])
+    assert_type(Random.choice("abc"), Effect[str])
+    assert_type(Random.shuffle(range(3)), Effect[list[int]])
+    assert_type(Random.sample((Card("1"), Card("2")), 1), Effect[list[Card]])
+    assert_type(await Random.choice(told or [Card("2")]), Card | Cash)
+    seeded: list[Handler] = [notes.handler(), Random.seeded("text"), Random.fixed(0.5, 0)]
+    drawn: int = yield Random.int(len(seeded), 3)
+    yield Return((paid_by, drawn))
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+class Ship(Command[Card], frozen=True, tag=True):
+    order: Order
+
+
+class Inquire(Command[T], Generic[T], frozen=True):
+    default: T
+
+
+class Forget(Command[None], frozen=True, tag=True):
+    pass
+
+
+def ship(command: Ship) -> Card:
+    return Card(command.order.id)
+
+
+async def ship_async(command: Ship) -> Card:
+    return ship(command)
+
+
+@computation
+async def ship_by_effects(command: Ship) -> Effectful[Card]:
+    length: int = yield Length(command.order.id)
+    yield Return(Card(str(length)))
+
+
+async def dispatch(command: Command) -> object:
+    assert_type(command, Command[Any])
+    return None
+
+
+async def dispatch_any(command: Command[Any]) -> Any:
+    return command
+
+
+def command_handlers() -> list[Handler]:
+    return [
+        Ship.handled_by(ship),
+        Ship.handled_by(ship_async),
+        Ship.handled_by(lambda command: Card(command.order.id)),
+        Ship.always(Card("1")),
+        Ship.handled_by(ship_by_effects),
+        Command.handled_by(dispatch_any),
+        Command.handled_by(dispatch),
+        Inquire[Any].handled_by(lambda command: command.default),
+    ]
+
+
+@computation
+async def commands() -> Effectful[Card]:
+    assert_type(Ship(ORDER).execute(), Effect[Card])
+    assert_type(Ship.execute(Ship(ORDER)), Effect[Card])
+    executed: Effect[Card] = Command.execute(Ship(ORDER))
+    assert_type(await Forget().execute(), None)
+    assert_type(await Inquire(5).execute(), int)
+    card: Card = yield executed
+    yield Return(card)
 
 
 # -- questions ---------------------------------------------------------------------------------------------------------
@@ -555,7 +699,7 @@ async def deployment() -> DivergenceError:
     try:
         await resume(never_comes_back(), (await start(approved())).log)
     except DivergenceError as error:
-        assert_type(error.log, Log | None)
+        assert_type(error.log, Log)
         assert_type(error.matched, tuple[str, ...])
         return error
     raise AssertionError
@@ -568,6 +712,7 @@ def read(outcome: Outcome[Card | Cash]) -> None:
     assert_type(outcome.state(paid), Card | Cash | None)
     assert_type(outcome.state(cart), list[Card | Cash])
     assert_type(outcome.output(audit), list[Card | Cash])
+    assert_type(outcome.output(notes), list[Card | Cash])
     assert_type(outcome.value, Card | Cash)
     if isinstance(outcome, Completed):
         assert_type(outcome.value, Card | Cash)

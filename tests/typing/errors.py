@@ -11,6 +11,7 @@ from typing import Any, assert_never
 import skuld_async
 from skuld_async import (
     Cell,
+    Command,
     Completed,
     Computation,
     Effect,
@@ -20,6 +21,7 @@ from skuld_async import (
     Log,
     Outcome,
     Perform,
+    Random,
     Reader,
     Request,
     Return,
@@ -27,6 +29,7 @@ from skuld_async import (
     State,
     Suspended,
     Throw,
+    Writer,
     bracket,
     computation,
     lifetime,
@@ -51,6 +54,7 @@ from .api import (
     Declined,
     Length,
     Payments,
+    Ship,
     Shop,
     audit,
     by_yield,
@@ -59,8 +63,11 @@ from .api import (
     first,
     limits,
     mode,
+    notes,
     paid,
+    pays_by_card,
     quote,
+    ship_by_effects,
 )
 
 # Nothing but the public names is there, although they are imported when they are first used.
@@ -210,6 +217,54 @@ def keys() -> None:
 async def read() -> None:
     _held: list[Cash] = await cart.get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     _day: str = (await limits.ask())["day"]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+# -- notes, chance, commands -------------------------------------------------------------------------------------------
+
+
+Writer("five", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class UnfrozenCommand(Command[int]):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    """Subclasses repeat `frozen=True`."""
+
+
+def writers() -> None:
+    notes.tell("card")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    notes.listen(pays_by_card)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    notes.pass_(pays_by_card())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    notes.censor(pays_by_card(), lambda told: told[0])  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    notes.censor(pays_by_card())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    notes.handler([])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def chances() -> None:
+    Random.int(6)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Random.int(1, "6")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Random.choice(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Random.choice({"a": 1})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Random.shuffle({"a"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Random.sample(["a"])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Random.seeded(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Random.fixed("half")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _text: Effect[str] = Random.choice([1, 2])  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+
+
+@computation
+async def executes(command: Ship) -> Effectful[Card]:
+    yield command  # type: ignore[misc]  # pyright: ignore[reportReturnType]
+    await command  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    _cash: Cash = await command.execute()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+def commands() -> None:
+    Ship("o-1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Ship(ORDER).order = ORDER  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    Ship.always(Cash(Decimal(1)))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Ship.handled_by(lambda command: command.order)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    Ship.handled_by(by_yield)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Length.handled_by(ship_by_effects)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    quote.handled_by(by_yield)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- loops, brackets, handlers -----------------------------------------------------------------------------------------

@@ -140,11 +140,13 @@ async def test_a_conversation_goes_on_over_many_cold_resumes_with_a_log_of_one_t
         (api.states(), 10),
         (api.loops(), 3),
         (api.scopes(), "105: 8 h"),
+        (api.chances(), ("paid", 3)),
+        (api.commands(), api.Card("4")),
     ],
 )
 async def test_what_the_checkers_are_shown_runs(comp: Computation[Any], value: object) -> None:
     """The types that both checkers see in api.py are those of values that arrive, and of a replay's."""
-    handlers = [*api.own_effects(), *api.keys(), *api.port_handlers()]
+    handlers = [*api.own_effects(), *api.keys(), *api.port_handlers(), *api.command_handlers(), api.notes.handler()]
     outcome = await start(comp, *handlers)
     assert outcome.value == value
     assert (await replay(comp, outcome.log, *handlers)).value == value
@@ -161,5 +163,5 @@ async def test_what_handlers_the_checkers_are_shown_work() -> None:
     assert counted.value == 4
     assert isinstance(await start(api.never_comes_back()), Failed)
     assert await api.session() == "waits"
-    assert (await api.deployment()).log is not None
+    assert (await api.deployment()).log.entries
     assert (await start(api.questions(), *api.question_handlers())).log.waits

@@ -51,6 +51,6 @@ def kept_on_error(path: Path, before: Log | None = None) -> Generator[None, None
     try:
         yield
     except DeploymentError as error:
-        if error.log is not None and error.log != before:
+        if error.log != before:
             write_log(path, error.log)
         raise

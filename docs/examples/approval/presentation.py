@@ -76,7 +76,7 @@ def one_sentence(path: Path) -> Generator[None, None, None]:
     except LogDecodeError as error:
         sys.exit(f"{path} is damaged or not a log ({error.problem}); nothing was done.")
     except InvalidAnswerError as error:
-        [wait] = error.log.waits if error.log is not None else []
+        [wait] = error.log.waits
         sys.exit(f"That does not answer the question, which stays open for {choices(wait)} ({error.problem}).")
     except OtherQuestionError:
         sys.exit(f"{path} no longer asks the question that it was written with; nothing was done.")

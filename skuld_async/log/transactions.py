@@ -1,0 +1,111 @@
+"""Transactions in the log: what is requested in one is kept with its commit, and not before.
+
+The entry of a transaction stands before those of its body, whose ids begin with its own. While it is started, what
+follows under it may be gone with the process: it is forgotten, and the whole transaction is performed again. Once it is
+settled its body is run from the log, without a resource; where the resource failed, the body is passed over.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from skuld_async._chain import caller
+from skuld_async._errors import DivergenceError
+from skuld_async._scopes import ASYNC_FRAMED, Route
+from skuld_async._signals import Fault, RunCancel
+from skuld_async.effects.transaction import Begin, Unit
+
+from . import divergence
+from .codec import codec_of
+from .entry import COMMITTED, ROLLED_BACK
+from .journal import blamed, culprit
+from .local import wait_where_given_up
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from skuld_async._effect import Effect
+    from skuld_async._frames import Frame
+    from skuld_async._signals import Signal
+    from skuld_async.effects.transaction import Ending
+
+    from .entry import Entry
+    from .journal import Journal
+
+_ENDINGS: dict[Ending, Raw] = {"committed": COMMITTED, "rolled back": ROLLED_BACK}
+
+
+def transaction(live: Route, journal: Journal) -> Route:
+    """The route of `transact`: performed where it was not settled yet, else run from the log."""
+    function, codec = caller(live), codec_of(Begin)
+
+    async def begin(effect: Effect[Any], frame: Frame) -> Unit:
+        entry = journal.begin(codec, effect, frame)
+        if entry.state == "started":
+            journal.forget(entry)
+            return LoggedUnit(entry, journal, function(effect, frame))
+        why = None if entry.error is UNSET else entry.error.kind
+        await wait_where_given_up(entry)
+        if why in (None, "run-cancel"):
+            return LoggedUnit(entry, journal, None)
+        journal.nested(entry)
+        raise journal.error(codec, entry)
+
+    return Route(ASYNC_FRAMED, begin, live.scope)
+
+
+class LoggedUnit(Unit):
+    """A transaction with its entry; without *live* it is run from the log."""
+
+    def __init__(self, entry: Entry, journal: Journal, live: Unit | None) -> None:
+        super().__init__(nullcontext if live is None else live.begin)
+        self.entry = entry
+        self.is_live = live is not None
+        self._journal = journal
+        journal.units.append(self)
+
+    def end(self, ending: Ending, error: BaseException | None, line: str) -> None:
+        """Settle the entry, or check how it was settled."""
+        entry = self.entry
+        if self.is_live:
+            entry.state, entry.value = "executed", _ENDINGS[ending]
+        elif entry.state == "executed" and entry.value != _ENDINGS[ending]:
+            raise Fault(self._otherwise(ending, line)) from error
+        if isinstance(error, Exception) and culprit(error) is None:
+            blamed(error, entry)  # the body's own error: a `rerun` performs the transaction again
+
+    def _otherwise(self, ending: Ending, line: str) -> DivergenceError:
+        journal = self._journal
+        return DivergenceError(
+            "the transaction ends in another way than the log holds",
+            line=line,
+            entry=self.entry.id,
+            expected=bytes(self.entry.value).decode(),
+            received=bytes(_ENDINGS[ending]).decode(),
+            matched=divergence.last_matched(journal.entries, journal.cursor),
+            cause="its body was changed, or depends on something else than its effects",
+        )
+
+    def fail(self, error: BaseException) -> BaseException:
+        """Settle the entry with the error of the resource."""
+        if self.is_live and isinstance(error, Exception):
+            return self._journal.discard(codec_of(Begin), self.entry, error)
+        return error
+
+    def stop(self, signal: Signal | None) -> None:
+        """Leave it to the next resume, or settle that it was given up."""
+        if not self.is_live:
+            return
+        if signal is None:
+            self._journal.abandon(self.entry, "body-scope")
+        elif isinstance(signal, RunCancel):
+            self._journal.abandon(self.entry, "run-cancel")
+        else:
+            self._journal.forget(self.entry)
+
+    def close(self) -> None:
+        """The strand has left it."""
+        self._journal.units.remove(self)
