@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import anyio
 import msgspec
@@ -154,12 +155,13 @@ def write_json(target: str, results: Results | Iterable[Results]) -> None:
         Path(target).write_bytes(data)
 
 
-def print_results(results: Results) -> None:
-    """The figures for a person."""
-    print(f"{results.question} ({results.python}{'; smoke: the figures mean nothing' if results.smoke else ''})")
+def print_results(results: Results, file: TextIO | None = None) -> None:
+    """The figures for a person, to *file*, by default standard output."""
+    smoke = "; smoke: the figures mean nothing" if results.smoke else ""
+    print(f"{results.question} ({results.python}{smoke})", file=file)
     for one in results.figures:
         ratio = "" if one.ratio is None else f"{one.ratio:.2f} x"
         spread = "" if one.low is None or one.high is None else f"({one.low:.2f} to {one.high:.2f})"
         each = "" if one.each is None else f"{one.each:,.0f} ns"
         target = "" if one.target is None else f"at most {one.target:g}: {one.verdict}"
-        print(f"  {one.name:44} {ratio:>9}  {spread:18} {each:>14}  {target:22}{one.note}".rstrip())
+        print(f"  {one.name:44} {ratio:>9}  {spread:18} {each:>14}  {target:22}{one.note}".rstrip(), file=file)

@@ -1,7 +1,7 @@
-"""Run all benchmarks, each in a process of its own, and show the figures beside their targets.
+"""Run all benchmarks, each in a process of its own, and print the table that docs/reference/performance.md shows.
 
-``--smoke`` only shows that the scripts run. ``--write-docs`` puts the table into docs/performance.md; with ``--from``
-it is made of results that ``--json`` kept, one column for each Python.
+``--smoke`` only shows that the scripts run. ``--write-docs`` puts the table into docs/reference/performance.md; with
+``--from`` it is made of results that ``--json`` kept, one column for each Python.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import msgspec
 from harness import Figure, Results, print_results, write_json
 
 FOLDER = Path(__file__).parent
-PAGE = FOLDER.parent / "docs" / "performance.md"
-SCRIPTS = ("floor", "effects", "logged", "replay", "codec", "imports", "session")
+PAGE = FOLDER.parent / "docs" / "reference" / "performance.md"
+SCRIPTS = ("floor", "effects", "logged", "replay", "families", "codec", "imports", "session")
 BEGIN, END = "<!-- table: begin (benchmarks/run.py --write-docs) -->", "<!-- table: end -->"
 
 
@@ -82,23 +82,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run all benchmarks.")
     parser.add_argument("--json", metavar="FILE", help="keep the figures there; - is standard output")
     parser.add_argument("--smoke", action="store_true", help="tiny counts, which only show that the scripts run")
-    parser.add_argument("--table", action="store_true", help="print the Markdown table of docs/performance.md")
-    parser.add_argument("--write-docs", action="store_true", help="put that table into docs/performance.md")
+    parser.add_argument("--write-docs", action="store_true", help="put that table into docs/reference/performance.md")
     parser.add_argument(
         "--from", dest="files", metavar="FILE", nargs="+", type=Path, help="measure nothing: use what --json kept"
     )
     arguments = parser.parse_args()
     files: list[Path] | None = arguments.files
     target: str | None = arguments.json
-    quiet = arguments.table or target == "-"
     results: list[Results] = [] if files is None else read(files)
     for script in SCRIPTS if files is None else ():
         results.append(measured(script, smoke=arguments.smoke))
-        if not quiet:
-            print_results(results[-1])
+        print_results(results[-1], sys.stderr)
     if target is not None:
         write_json(target, results)
-    if arguments.table:
+    if target != "-":
         print(table(results))
     if arguments.write_docs:
         if any(one.smoke for one in results):
