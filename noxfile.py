@@ -128,6 +128,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into build/site; every warning is an error."""
+    session.install(*nox.project.dependency_groups(PROJECT, "docs"))
+    session.env["NO_MKDOCS_2_WARNING"] = "1"  # an announcement, no warning about these pages
+    session.run("mkdocs", "build", "--config-file", "docs/site/mkdocs.yml", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure; `-- --smoke` only shows that the scripts run, `-- --json` is for machines."""
     install(session, "bench")

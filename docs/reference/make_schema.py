@@ -1,4 +1,4 @@
-"""Writes docs/log.schema.json: `python docs/make_schema.py`, after a change to the form of the log."""
+"""Writes log.schema.json beside this file: `python docs/reference/make_schema.py`, after a change to a log's form."""
 
 from pathlib import Path
 
