@@ -6,7 +6,7 @@ observers stand outside and see replays too, interceptors stand between log and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ._effect import Effect, Interceptor, Kind, Observation, Perform, label_of
 from ._errors import UnhandledEffectError
@@ -84,27 +84,29 @@ def _link(interceptor: Interceptor, perform: Perform) -> Perform:
     return lambda request: interceptor(request, perform)
 
 
-def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -> Route:
+class Pending:
+    """An answer to a request that is settled later: then its observers are told."""
+
+    def __init__(self) -> None:
+        self.settled: Callable[[Any, BaseException | None], None] = lambda _answer, _error: None
+        """Called with what became of it."""
+
+
+Observers: TypeAlias = "Sequence[Callable[[Observation], None]]"
+
+
+def observed(route: Route, observers: Observers) -> Route:
     """*route*, telling *observers* what became of each request that was settled."""
     call = caller(route)
-
-    def tell(effect: Effect[Any], frame: Frame, answer: Any, error: BaseException | None) -> None:
-        if isinstance(error, Fault):
-            error = error.error
-        elif error is not None and _is_suspended(error, frame):
-            return
-        observation = Observation(frame.request(effect), frame.place.replayed, answer, error)
-        for observer in observers:
-            observer(observation)
 
     def observe_sync(effect: Effect[Any], frame: Frame) -> Any:
         frame.place.replayed = False
         try:
             answer = call(effect, frame)
         except BaseException as error:
-            tell(effect, frame, None, error)
+            _tell_of_error(observers, effect, frame, error)
             raise
-        tell(effect, frame, answer, None)
+        _tell(observers, effect, frame, answer)
         return answer
 
     async def observe_async(effect: Effect[Any], frame: Frame) -> Any:
@@ -112,14 +114,37 @@ def observed(route: Route, observers: Sequence[Callable[[Observation], None]]) -
         try:
             answer = await call(effect, frame)
         except BaseException as error:
-            tell(effect, frame, None, error)
+            _tell_of_error(observers, effect, frame, error)
             raise
-        tell(effect, frame, answer, None)
+        _tell(observers, effect, frame, answer)
         return answer
 
     if route.is_async:
         return Route(ASYNC_FRAMED, observe_async, route.scope)
     return Route(SYNC_FRAMED, observe_sync, route.scope)
+
+
+def _tell(observers: Observers, effect: Effect[Any], frame: Frame, answer: Any) -> None:
+    request, replayed = frame.request(effect), frame.place.replayed
+
+    def settled(answer: Any, error: BaseException | None) -> None:
+        for observer in observers:
+            observer(Observation(request, replayed, answer, error))
+
+    if isinstance(answer, Pending):
+        answer.settled = settled
+    else:
+        settled(answer, None)
+
+
+def _tell_of_error(observers: Observers, effect: Effect[Any], frame: Frame, error: BaseException) -> None:
+    if isinstance(error, Fault):
+        error = error.error
+    elif _is_suspended(error, frame):
+        return
+    observation = Observation(frame.request(effect), frame.place.replayed, None, error)
+    for observer in observers:
+        observer(observation)
 
 
 def _is_suspended(error: BaseException, frame: Frame) -> bool:

@@ -15,6 +15,7 @@ any                 failed (begin, commit)     discarded, with the error of the 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Never, TypeAlias
@@ -23,11 +24,13 @@ import anyio
 from typing_extensions import TypeVar
 
 import skuld_async._computation as computation
-from skuld_async._computation import Computation, Wrapped
+from skuld_async._chain import Pending
+from skuld_async._computation import Computation, Wrapped, check_computation
+from skuld_async._context import is_cancelled
 from skuld_async._effect import Effect, Kind
-from skuld_async._errors import RolledBackError
+from skuld_async._errors import DeclarationError, EffectError, RolledBackError
 from skuld_async._frames import NOTHING, Frame, Nothing, Place
-from skuld_async._handler import Handler, Installed, Lifetime
+from skuld_async._handler import Cell, Handler, Installed, Lifetime
 from skuld_async._hop import hop
 from skuld_async._misuse import MisuseError
 from skuld_async._signals import Fault, RunCancel, Signal
@@ -42,21 +45,33 @@ Ending: TypeAlias = Literal["committed", "rolled back"]
 """How a transaction ended whose resource did not fail."""
 
 
-class Unit:
+class Unit(Pending):
     """One transaction: what its handler answers, and what a log puts around that."""
 
+    guard: anyio.CancelScope | None = None
+    """Around its resource, while that is open."""
+
     def __init__(self, begin: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        super().__init__()
         self.begin = begin
 
     def resource(self) -> AbstractAsyncContextManager[Any]:
         """What is open while the body runs: left with an error, it rolls back."""
-        return self.begin()
+        made = self.begin()
+        if not hasattr(made, "__aenter__"):
+            if inspect.iscoroutine(made):
+                made.close()
+            problem = f"Transaction.handler was given what makes a {type(made).__name__}: no async context manager"
+            raise Fault(MisuseError(f"{problem}.\n\n  Transaction.handler(connection.transaction)   # for example"))
+        return made
 
-    def end(self, ending: Ending, error: BaseException | None, line: str) -> None:
+    def end(self, ending: Ending, error: BaseException | None, line: str) -> None:  # noqa: ARG002 - a log asks for it
         """The body ended, and the resource went along with it."""
+        self.settled(ending, None)
 
     def fail(self, error: BaseException) -> BaseException:
-        """The resource failed: the error that the body gets to see."""
+        """The resource failed: gives the error that the body gets to see."""
+        self.settled(None, error)
         return error
 
     def stop(self, signal: Signal | None) -> None:
@@ -73,6 +88,7 @@ class Begin(Effect[Unit], frozen=True):
     __sig__ = "transact"
     __label__ = "transact"
     __answer_form__: ClassVar[Any] = Any
+    computation: str
 
 
 class Rollback(Effect[Never], frozen=True):
@@ -86,7 +102,10 @@ class Rollback(Effect[Never], frozen=True):
     reason: str
 
     def __perform__(self, frame: Any) -> Never:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
-        raise Fault(MisuseError(f"rollback({self.reason!r}) at {frame.line()} stands in no transact(...)"))
+        place = f"rollback({self.reason!r}) at {frame.line()}"
+        raise Fault(
+            MisuseError(f"{place} stands in the body of no transact(...); in a handler, raise an error instead")
+        )
 
 
 class Transact(Wrapped[T_co], frozen=True, eq=False):
@@ -101,13 +120,19 @@ class Transact(Wrapped[T_co], frozen=True, eq=False):
 
     async def enter(self, frame: Frame) -> T_co:
         """Run the body; its effects stand or fall together."""
-        unit: Unit = await hop(Begin())
+        unit: Unit = await hop(Begin(self.inner.name))
         frame.place = Place(f"{frame.place.current_id}/")
+        frame.activation = 0  # those under this prefix are counted from 1
         frame.transparent = True
-        before = [(cell, copy.deepcopy(cell.value)) for _, cell in frame.table.scope.all_cells()]
         ending = _Ending[T_co]()
+        before: list[tuple[Cell[Any], Any]] = []
         try:
-            await self._perform(unit, frame, ending)
+            try:
+                before += [(cell, copy.deepcopy(cell.value)) for _, cell in frame.table.scope.all_cells()]
+                await self._perform(unit, frame, ending)
+            except BaseException as error:
+                ending.error = error
+            ending.error = ending.error or ending.raised  # also where the resource has swallowed it
             if ending.error is None and not isinstance(ending.value, Nothing):
                 unit.end("committed", None, frame.line())
                 return ending.value
@@ -121,22 +146,21 @@ class Transact(Wrapped[T_co], frozen=True, eq=False):
     async def _perform(self, unit: Unit, frame: Frame, ending: _Ending[T_co]) -> None:
         """Run the body in its resource."""
         body = self.inner.handle(_inside(frame))
-        try:
-            with anyio.CancelScope() as guard:
-                async with unit.resource():
-                    try:
-                        ending.value = await hop(body)
-                    except BaseException as error:
-                        ending.raised = error
-                        raise
-                    finally:
-                        # Neither a commit nor a rollback is cut short.
-                        if _stopped(frame) is not None or anyio.current_effective_deadline() == -math.inf:
-                            guard.deadline = anyio.current_time() + computation.CLEANUP_GRACE
-                        guard.shield = True
-        except BaseException as error:
-            ending.error = error
-        ending.error = ending.error or ending.raised  # also where the resource has swallowed it
+        with anyio.CancelScope() as unit.guard:
+            async with unit.resource():
+                try:
+                    ending.value = await hop(body)
+                except BaseException as error:
+                    ending.raised = error
+                    raise
+                finally:
+                    # Neither a commit nor a rollback is cut short.
+                    if _stopped(frame) is not None or anyio.current_effective_deadline() == -math.inf:
+                        unit.guard.deadline = anyio.current_time() + computation.CLEANUP_GRACE
+                    unit.guard.shield = True
+        if unit.guard.cancelled_caught and ending.raised is None:
+            message = f"the commit was cut off after {computation.CLEANUP_GRACE:g} seconds"
+            raise TimeoutError(message)
 
     def _rolled_back(self, unit: Unit, frame: Frame, ending: _Ending[T_co]) -> BaseException:
         """Tell *unit* how it ended; gives what is raised behind it."""
@@ -150,8 +174,10 @@ class Transact(Wrapped[T_co], frozen=True, eq=False):
             unit.end("rolled back", raised, frame.line())
             return raised
         if isinstance(error, cancelled):
-            unit.stop(None)
-            return error
+            if is_cancelled():
+                unit.stop(None)
+                return error
+            error = EffectError("asyncio.exceptions:CancelledError", "what the transaction waited for was cancelled")
         return unit.fail(error)
 
 
@@ -228,12 +254,15 @@ class Transaction:
         Args:
             begin: Gives an async context manager for each transaction: left normally it commits, left with an error it
                 rolls back. Entered inside another one it is a savepoint. The ``transaction`` method of a connection is
-                one, in asyncpg and in psycopg.
+                one, in asyncpg, and in psycopg with ``autocommit=True``.
 
         Gotchas:
             It is entered only where the body is performed: a replay of a settled transaction opens none. The port's
             implementation works on the same connection, usually that of a `lifetime`.
         """
+        if hasattr(begin, "__aenter__") or not callable(begin):
+            problem = f"{type(begin).__name__} is one transaction, or none"
+            raise DeclarationError("Transaction.handler", problem, "pass connection.transaction, without calling it")
         return _TransactionHandler(begin)
 
     @staticmethod
@@ -259,6 +288,7 @@ def transact(comp: Computation[T]) -> Computation[T]:
         keys: let the port keep ``current_call().key`` with what it returned, in the same transaction, and return that.
         A port that is not part of the database is not rolled back; request it outside.
     """
+    check_computation(comp, "transact")
     return Transact(comp)
 
 

@@ -191,8 +191,9 @@ class Journal:
                 return self.take()
         if codec.kind.__kind__ is not Kind.EXTERNAL:
             return None
-        for index, entry in lasting(self.log.dropped):
-            if entry.state != "discarded" and self._is(entry, codec, data):
+        undone = self._undone()
+        for index, entry in enumerate(self.log.dropped):
+            if entry.state != "discarded" and not entry.id.startswith(undone) and self._is(entry, codec, data):
                 del self.log.dropped[index]
                 nested = [one for one in self.log.dropped if one.id.startswith(f"{entry.id}/")]
                 self.log.dropped[:] = [one for one in self.log.dropped if one not in nested]
@@ -200,6 +201,15 @@ class Journal:
                 self.remaining += len(nested)  # its handler's own are still to be replayed, right behind it
                 return entry
         return None
+
+    def _undone(self) -> tuple[str, ...]:
+        """Prefixes of what left no trace, wherever it stands by now; what the strand is in is seen from inside."""
+        inside = [unit.entry.id for unit in self.units]
+        return tuple(
+            f"{one.id}/"
+            for one in (*self.entries, *self.log.dropped)
+            if one.sig == Begin.__sig__ and one.value != COMMITTED and one.id not in inside
+        )
 
     def pass_over(self, until: int) -> None:
         """Pass over the entries from the cursor to *until*; they stay in the log, out of the way."""
@@ -240,6 +250,7 @@ class Journal:
         last = first + count_nested(entries, first - 1)
         self.remaining -= max(0, last - max(first, cursor))
         del entries[first:last]
+        self.performed = [one for one in self.performed if not one.startswith(f"{entry.id}/")]
 
     # -- settling ----------------------------------------------------------------------------------------------------
 

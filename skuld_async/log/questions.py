@@ -154,6 +154,8 @@ async def _refuse_what_cannot_wait(codec: Codec, frame: Frame) -> None:
         await anyio.sleep_forever()  # the body asks inside a scope that it has cancelled
     if deadline != math.inf:
         raise Fault(DeadlineAcrossYieldError(codec.label, frame.line()))
-    for scope in frame.table.scope.outwards():
-        if scope.transient:
-            raise Fault(TransientScopeError(codec.label, scope.transient[-1], frame.line()))
+    # A handler that asks does not see the scopes in which its effect was requested, but it keeps them waiting.
+    for one in (frame, *reversed(frame.strand.stack)):
+        for scope in one.table.scope.outwards():
+            if scope.transient:
+                raise Fault(TransientScopeError(codec.label, scope.transient[-1], frame.line()))

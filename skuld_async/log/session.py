@@ -287,7 +287,7 @@ class Session(Generic[T]):
         at = "0/0+"
         if strand is not None and strand.stack:
             place = strand.stack[-1].place
-            is_cut = self.questions.parked is not None or self.in_flight is not None or place.serving is not None
+            is_cut = self.questions.parked is not None or place.serving is not None
             at = place.current_id if is_cut else behind(place)
         header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason))
         self._stop(RunCancel())
@@ -308,6 +308,8 @@ class Session(Generic[T]):
                 self._shield.cancel()
             return
         strand.stop(signal)
+        for unit in self._journal.units:
+            unit.hurry()
         if isinstance(signal, Suspend):  # what the body holds is let go of, but not for ever
             self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
         if self.questions.parked is not None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from skuld_async._pump import Strand
 from skuld_async._scopes import Route
 from skuld_async._signals import RunCancel
+from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
 from .local import perform_nested
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame, Place
 
+    from .entry import Entry
     from .journal import Journal
 
 
@@ -64,6 +68,9 @@ def stopping(kind: type[Effect[Any]], route: Route, journal: Journal, cancel: Ca
             return function(effect, frame)
         entry = journal.entries[-journal.remaining] if journal.remaining else None
         here = entry is not None and entry.id == at
+        if entry is not None and _is_inside(entry, at):
+            cancel()  # it came while the handler of this call was at work, which went on to its end
+            return function(effect, frame)
         if not here and not _is_behind(frame.place, at) and (entry is not None or frame.shielded):
             return function(effect, frame)
         if frame.shielded and not issubclass(kind, Yield):
@@ -79,6 +86,12 @@ def stopping(kind: type[Effect[Any]], route: Route, journal: Journal, cancel: Ca
         return await answer
 
     return Route(route.mode, stop_or_wait if route.is_async else stop_or_pass, route.scope)
+
+
+def _is_inside(entry: Entry, at: str) -> bool:
+    """Whether *at* is a request of the handler that has answered the call of *entry*, and is passed over with it."""
+    is_passed_over = entry.state == "executed" and entry.mark is UNSET and entry.sig != Begin.__sig__
+    return is_passed_over and at.startswith(f"{entry.id}/")
 
 
 def _is_behind(place: Place, at: str) -> bool:

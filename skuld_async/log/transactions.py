@@ -7,11 +7,13 @@ settled its body is run from the log, without a resource; where the resource fai
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from msgspec import UNSET
 
+import skuld_async._computation as computation
 from skuld_async._chain import caller
 from skuld_async._errors import DivergenceError
 from skuld_async._scopes import ASYNC_FRAMED, Route
@@ -25,6 +27,8 @@ from .journal import blamed, culprit
 from .local import wait_where_given_up
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from msgspec import Raw
 
     from skuld_async._effect import Effect
@@ -67,6 +71,21 @@ class LoggedUnit(Unit):
         self._journal = journal
         journal.units.append(self)
 
+    def resource(self) -> AbstractAsyncContextManager[Any]:
+        """Where the body is run from the log, none."""
+        return super().resource() if self.is_live else self._passed()
+
+    @asynccontextmanager
+    async def _passed(self) -> AsyncGenerator[None]:
+        """In place of the resource: a run that was cancelled while that began or ended is cancelled there again."""
+        if self._journal.cancelled_at is not None:
+            await anyio.lowlevel.checkpoint()
+        try:
+            yield
+        finally:
+            if self._journal.cancelled_at is not None:
+                await anyio.lowlevel.checkpoint()
+
     def end(self, ending: Ending, error: BaseException | None, line: str) -> None:
         """Settle the entry, or check how it was settled."""
         entry = self.entry
@@ -76,6 +95,7 @@ class LoggedUnit(Unit):
             raise Fault(self._otherwise(ending, line)) from error
         if isinstance(error, Exception) and culprit(error) is None:
             blamed(error, entry)  # the body's own error: a `rerun` performs the transaction again
+        super().end(ending, error, line)
 
     def _otherwise(self, ending: Ending, line: str) -> DivergenceError:
         journal = self._journal
@@ -92,8 +112,8 @@ class LoggedUnit(Unit):
     def fail(self, error: BaseException) -> BaseException:
         """Settle the entry with the error of the resource."""
         if self.is_live and isinstance(error, Exception):
-            return self._journal.discard(codec_of(Begin), self.entry, error)
-        return error
+            error = self._journal.discard(codec_of(Begin), self.entry, error)
+        return super().fail(error)
 
     def stop(self, signal: Signal | None) -> None:
         """Leave it to the next resume, or settle that it was given up."""
@@ -105,6 +125,12 @@ class LoggedUnit(Unit):
             self._journal.abandon(self.entry, "run-cancel")
         else:
             self._journal.forget(self.entry)
+
+    def hurry(self) -> None:
+        """The session is stopped: what the resource does now has the grace time, and no more."""
+        if self.guard is not None:
+            grace = anyio.current_time() + computation.CLEANUP_GRACE
+            self.guard.deadline = min(self.guard.deadline, grace)
 
     def close(self) -> None:
         """The strand has left it."""

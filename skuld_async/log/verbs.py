@@ -27,7 +27,7 @@ from skuld_async._errors import DeclarationError, DeploymentError, RerunRefusedE
 from skuld_async._run import new_id
 from skuld_async.effects.transaction import Begin
 
-from .entry import Entry
+from .entry import COMMITTED, Entry
 from .identity import identify
 from .journal import count_nested
 from .log import Log
@@ -229,6 +229,9 @@ def _cut(log: Log, *, force: bool) -> Log:
     failed = _failed(cut.entries, index)
     transaction = _transaction(cut.entries, failed[-1])
     if transaction is not None:
+        if not force and cut.entries[transaction].value == COMMITTED:
+            problem = f"{header.cause} failed in {cut.entries[transaction].id}, a transaction that was committed"
+            raise _refused(log, problem, "To perform all of it again, use rerun(comp, log, *handlers, force=True).")
         failed = [*(place for place in failed if place < transaction), transaction]
     first = failed[-1]
     cause = cut.entries[first]

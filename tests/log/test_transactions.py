@@ -686,7 +686,9 @@ async def test_a_rollback_outside_is_refused() -> None:
     async def nowhere() -> Effectful[None]:
         yield rollback("why")
 
-    with pytest.raises(MisuseError, match=r"rollback\('why'\) at .*test_transactions.py:\d+ stands in no transact"):
+    with pytest.raises(
+        MisuseError, match=r"rollback\('why'\) at .*test_transactions.py:\d+ stands in the body of no transact"
+    ):
         await start(nowhere(), *Database().handlers)
 
 

@@ -9,10 +9,23 @@ import anyio
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from skuld_async import Handler, Log, Transaction, current_call, lifetime, replay, resume, start, transact
+from skuld_async import (
+    Effectful,
+    Handler,
+    Log,
+    Return,
+    Transaction,
+    computation,
+    current_call,
+    lifetime,
+    replay,
+    resume,
+    start,
+    transact,
+)
 
 from .ledger import AMOUNTS, ROWS, SAVEPOINTS, TOLD, Ledger, around, booked, count, notes, order, several, transfer
 from .shop import completed, failed, stored
@@ -73,15 +86,39 @@ async def by_psycopg(uri: str) -> AsyncGenerator[tuple[Execute, Any]]:
         yield execute, connection.transaction
 
 
+class Sessions:
+    """The session of the open transaction, one for each run; it is taken from the engine only while it is used."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.current: AsyncSession | None = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[None]:
+        if self.current is not None:
+            async with self.current.begin_nested():
+                yield
+            return
+        async with AsyncSession(self.engine) as session, session.begin():
+            self.current = session
+            try:
+                yield
+            finally:
+                self.current = None
+
+    async def execute(self, sql: str, row: dict[str, Any]) -> None:
+        if self.current is not None:
+            await self.current.execute(text(sql), row)
+            return
+        async with AsyncSession(self.engine) as session, session.begin():
+            await session.execute(text(sql), row)
+
+
 @asynccontextmanager
 async def by_sqlalchemy(uri: str) -> AsyncGenerator[tuple[Execute, Any]]:
     engine = create_async_engine(uri.replace("postgresql://", "postgresql+asyncpg://"), poolclass=NullPool)
-    async with AsyncSession(engine) as session:
-
-        async def execute(sql: str, row: dict[str, Any]) -> None:
-            await session.execute(text(sql), row)
-
-        yield execute, lambda: session.begin_nested() if session.in_transaction() else session.begin()
+    sessions = Sessions(engine)
+    yield sessions.execute, sessions.transaction
     await engine.dispose()
 
 
@@ -150,6 +187,21 @@ async def test_a_transaction_in_a_transaction_is_a_savepoint(
     outcome = completed(await start(around(inner, outer), *driver.handlers))
 
     assert (outcome.value, await driver.rows()) == (told, rows)
+
+
+@computation
+async def books_before() -> Effectful[int]:
+    yield Ledger.book("outer", 1)
+    booked = yield transact(transfer(5))
+    yield Ledger.book("outer", 2)
+    yield Return(booked)
+
+
+async def test_what_is_done_outside_commits_by_itself(driver: Driver) -> None:
+    """A call before the transaction leaves none open in which it would be a mere savepoint, that nobody commits."""
+    assert completed(await start(books_before(), *driver.handlers)).value == 10
+
+    assert await driver.rows() == [("outer", 1), ("a", 5), ("b", 5), ("outer", 2)]
 
 
 async def test_a_host_that_is_cancelled_inside(driver: Driver) -> None:

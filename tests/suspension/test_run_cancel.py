@@ -11,6 +11,7 @@ from skuld_async import (
     Computation,
     Effect,
     Effectful,
+    Handler,
     Log,
     Outcome,
     Return,
@@ -530,3 +531,37 @@ async def test_a_cancelled_run_performs_nothing_new(has_cleanup: bool) -> None:
     outcome = cancelled(await resume(whole(busy()), stored(log), *desk.handlers))
     assert desk.arrived == []
     assert states(outcome.log) == states(log)
+
+
+async def test_a_cancel_in_a_handler_that_serves_cleanup() -> None:
+    """7.7 It came while the cleanup's own handler was at work, which went on to its end: so it does on each replay."""
+
+    @computation
+    async def leaves() -> Effectful[str]:
+        yield Return("left")
+
+    async def inform(effect: Inform) -> None:
+        await Call(f"write {effect.whom}")
+
+    async def write(_effect: Call) -> str:
+        writing.set()
+        await anyio.sleep(0.01)
+        return "written"
+
+    def handlers() -> list[Handler]:
+        return [Call.handled_by(write), Inform.handled_by(inform)]
+
+    writing = anyio.Event()
+    comp = leaves().ensure(Inform("bob"))
+    async with open_session(comp, *handlers()) as session:
+        await writing.wait()
+        outcome = cancelled(await session.cancel("enough"))
+    assert [one.state for one in outcome.log.entries] == ["executed", "executed"]
+    for verb in AGAIN:
+        assert cancelled(await verb(comp, stored(outcome.log), *handlers())).log.to_json() == outcome.log.to_json()
+
+
+class Inform(Effect[None], frozen=True):
+    """Answered by a handler that requests effects itself."""
+
+    whom: str
