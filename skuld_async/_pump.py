@@ -39,6 +39,8 @@ from ._signals import Fault, RunCancel, Signal
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from anyio import CancelScope
+
     from ._computation import Computation
 
 _REFUSALS = 1000
@@ -65,6 +67,7 @@ class Strand:
         "current_task",
         "guarded",
         "hooks",
+        "in_flight",
         "path",
         "refused",
         "run",
@@ -83,6 +86,8 @@ class Strand:
         self.sticky: Signal | None = None
         self.refused: list[str] = []
         """Requests refused under a run cancel, as ``effect at file:line``."""
+        self.in_flight: CancelScope | None = None
+        """Around the innermost external call that is out, where a log tells apart who cancels it."""
         self.hooks = sys.get_asyncgen_hooks()
         self.running = True
         self.guarded = _EAGER_TASKS

@@ -22,7 +22,7 @@ class Now(Effect[datetime], frozen=True):
 class Clock:
     """Time as an effect: a replay sees the time of the first run."""
 
-    family: ClassVar[type[Effect[Any]]] = Now
+    __family__: ClassVar[type[Effect[Any]]] = Now
     """What ``effects=[Clock]`` selects."""
 
     @staticmethod

@@ -33,7 +33,7 @@ class EventAccumulator(Generic[T]):
         kind: Type of one event; the members of a union are tagged structs.
     """
 
-    family: ClassVar[type[Effect[Any]]] = EventEffect
+    __family__: ClassVar[type[Effect[Any]]] = EventEffect
     """What ``effects=[EventAccumulator]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:

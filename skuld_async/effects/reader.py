@@ -43,7 +43,7 @@ class Reader(Generic[T]):
         logged: False for clients and secrets: no entry, read live each time.
     """
 
-    family: ClassVar[type[Effect[Any]]] = ReaderEffect
+    __family__: ClassVar[type[Effect[Any]]] = ReaderEffect
     """What ``effects=[Reader]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T], *, logged: bool = True) -> None:

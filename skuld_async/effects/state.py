@@ -35,7 +35,7 @@ class State(Generic[T]):
         A value that is changed in place is changed without a log entry; `put` what you changed.
     """
 
-    family: ClassVar[type[Effect[Any]]] = StateEffect
+    __family__: ClassVar[type[Effect[Any]]] = StateEffect
     """What ``effects=[State]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:

@@ -50,7 +50,7 @@ class Writer(Generic[T]):
         The log holds each note as it was told, whatever `censor` makes of it later.
     """
 
-    family: ClassVar[type[Effect[Any]]] = WriterEffect
+    __family__: ClassVar[type[Effect[Any]]] = WriterEffect
     """What ``effects=[Writer]`` selects."""
 
     def __init__(self, name: str, kind: TypeForm[T]) -> None:

@@ -128,11 +128,6 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
             if entry.wait is not UNSET and entry.state == "started"
         ]
 
-    def copy(self) -> Log:
-        """A copy that a session may write to. Entries are shared: a session replaces the ones that it settles."""
-        header = msgspec.structs.replace(self.header, settled=list(self.header.settled))
-        return Log(header, list(self.entries), list(self.dropped))
-
     def __repr__(self) -> str:
         return f"<Log of run {self.header.run!r}, {self.header.status}, {len(self.entries)} entries>"
 
@@ -151,6 +146,12 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
             lines.append("  ".join([*cells, row[4]]).rstrip())
         return "\n".join(lines)
+
+
+def copy_of(log: Log) -> Log:
+    """A copy that a session may write to. Entries are shared: a session replaces the ones that it settles."""
+    header = msgspec.structs.replace(log.header, settled=list(log.header.settled))
+    return Log(header, list(log.entries), list(log.dropped))
 
 
 _json_decoder = msgspec.json.Decoder(Log)

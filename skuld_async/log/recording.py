@@ -26,7 +26,7 @@ from skuld_async._effect import Kind
 from skuld_async._errors import EffectError, ResultError
 from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
-from skuld_async._signals import RunCancel, Signal
+from skuld_async._signals import RunCancel, Signal, Suspend
 from skuld_async.effects.loop import Mark
 from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
@@ -42,28 +42,38 @@ if TYPE_CHECKING:
 
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame
+    from skuld_async._pump import Strand
 
     from .codec import Codec
     from .journal import Journal
     from .loops import Marks
-    from .session import Session
 
 
 class Recorder:
     """The log's place in the chain of a session."""
 
-    def __init__(self, session: Session[Any], journal: Journal, marks: Marks, only: Sequence[type] | None) -> None:
-        self.session = session
+    def __init__(
+        self,
+        journal: Journal,
+        marks: Marks,
+        ask: Callable[[Any, Frame], Any],
+        cancel: Callable[[], None],
+        only: Sequence[type] | None,
+    ) -> None:
         self.journal = journal
         self.marks = marks
-        self.only = None if only is None else tuple(getattr(family, "family", family) for family in only)
+        self.ask = ask
+        """Serves a question that no handler answers."""
+        self.cancel = cancel
+        """Cancels the run once more, where it was cancelled before."""
+        self.only = None if only is None else tuple(getattr(key, "__family__", key) for key in only)
 
     def bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:
         """The route that logs *kind*; *live* performs it."""
         route = self._bind(kind, live)
         if route is None or self.journal.cancelled_at is None or kind.__kind__ is Kind.UNLOGGED:
             return route
-        return stopping(kind, route, self.journal, self.session.cancel_again)
+        return stopping(kind, route, self.journal, self.cancel)
 
     @cached_property
     def _cut_off(self) -> frozenset[str]:
@@ -75,7 +85,7 @@ class Recorder:
         if issubclass(kind, Mark):
             return Route(SYNC_FRAMED, self.marks.mark)
         if live is None:
-            return Route(ASYNC_FRAMED, self.session.questions.ask) if issubclass(kind, Yield) else None
+            return Route(ASYNC_FRAMED, self.ask) if issubclass(kind, Yield) else None
         family = kind.__kind__
         if self.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, self.only):
             family = Kind.UNLOGGED
@@ -91,7 +101,7 @@ class Recorder:
         if family is Kind.LOCAL or (family is Kind.CONTROL and not issubclass(kind, Yield)):
             return Local(codec, live, self.journal).route()
         if live.is_async:
-            return external_async(codec, live, self.journal, self.session)
+            return external_async(codec, live, self.journal)
         return external_sync(codec, live, self.journal)
 
 
@@ -161,9 +171,7 @@ def awaited(live: Route) -> Route:
     return Route(ASYNC_FRAMED, perform, live.scope)
 
 
-def external_async(  # noqa: C901 - each way in which a call may end
-    codec: Codec, live: Route, journal: Journal, session: Session[Any]
-) -> Route:
+def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noqa: C901 - each way a call may end
     """As `external_sync`, in a cancel scope of its own, so that host, run and body cancels are told apart."""
     function = caller(live)
     answer_at_once = answering(codec, journal)
@@ -176,11 +184,12 @@ def external_async(  # noqa: C901 - each way in which a call may end
             perform_nested(entry, journal, frame.table.scope)
             await wait_where_given_up(entry)
             return replayed(codec, entry, journal)
-        outer = session.in_flight
+        strand = frame.strand
+        outer = strand.in_flight
         value, returned, scope = None, False, anyio.CancelScope()
         try:
             with scope:
-                session.in_flight = scope
+                strand.in_flight = scope
                 value = await function(effect, frame)
                 returned = True
         except anyio.get_cancelled_exc_class() as cancelled:
@@ -195,19 +204,27 @@ def external_async(  # noqa: C901 - each way in which a call may end
             raise
         except Exception as error:
             if scope.cancel_called:  # what the call made of being stopped is no answer of its receiver
-                raise session.interruption(entry) from error
+                raise interruption(entry, strand, journal) from error
             seen = journal.discard(codec, entry, error)
             raise seen from seen.__cause__
         finally:
-            session.in_flight = outer
+            strand.in_flight = outer
         if scope.cancel_called:
             if returned:  # all the same: the answer is kept, and the run stops behind it
                 with suppress(ResultError):
                     journal.settle(codec, entry, value)
-            raise session.interruption(entry)
+            raise interruption(entry, strand, journal)
         return journal.settle(codec, entry, value)
 
     return Route(ASYNC_FRAMED, record, live.scope)
+
+
+def interruption(entry: Entry, strand: Strand, journal: Journal) -> Signal:
+    """The signal for whose sake the call of *entry* was cancelled."""
+    signal = strand.sticky
+    if isinstance(signal, RunCancel) and entry.state == "started":
+        journal.abandon(entry, "run-cancel")
+    return signal or Suspend()
 
 
 def answering(codec: Codec, journal: Journal) -> Callable[[Effect[Any], Frame], Any]:

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from skuld_async._declared import Declared
     from skuld_async._handler import Handler
 
-    from .entry import Entry
     from .log import Log, Wait
     from .options import Options
     from .outcome import Outcome
@@ -83,13 +82,11 @@ class Session(Generic[T]):
         if log.header.status in ("completed", "failed"):
             budget = 0  # nothing is left to be performed
         self._journal = Journal(log, allow_divergence=allow_divergence, budget=budget)
-        self.questions = Questions(self._journal, answer, self._notify)
+        self._questions = Questions(self._journal, answer, self._notify)
         marks = Marks(self._journal, prune=options.get("prune_loops", True), state_keys=options.get("state_keys"))
-        recorder = Recorder(self, self._journal, marks, options.get("effects"))
+        recorder = Recorder(self._journal, marks, self._questions.ask, self._cancel_again, options.get("effects"))
         self._options = options
         self._recorder: Recorder | None = recorder
-        self.in_flight: anyio.CancelScope | None = None
-        """Scope of the innermost external call, while there is one."""
         self._strand: Strand | None = None
         self._scope: Scope | None = None
         self._shield = anyio.CancelScope(shield=True)
@@ -133,7 +130,7 @@ class Session(Generic[T]):
         Raises:
             DeploymentError: With ``.log``: after the fix, `resume` goes on.
         """
-        while not self._ended and self.questions.parked is None:
+        while not self._ended and self._questions.parked is None:
             await self._changed.wait()
         if self._crash is not None:
             self._told = True
@@ -153,7 +150,7 @@ class Session(Generic[T]):
             AnswerError: The answer is refused, and the wait stays open.
         """
         try:
-            self.questions.answer(value, to)
+            self._questions.answer(value, to)
         except DeploymentError as error:
             raise self._with_log(error) from None
 
@@ -185,7 +182,7 @@ class Session(Generic[T]):
             self._notify()
             # What refers back to this session lets go of it: a log is freed with its outcome, not at some collection.
             self._recorder = self._strand = None
-            self.questions.changed = _nothing
+            self._questions.changed = _nothing
 
     def _lifetime_failed(self, error: BaseException) -> None:
         if self._scope is None or not isinstance(error, Exception):
@@ -200,7 +197,7 @@ class Session(Generic[T]):
         header = self.log.header
         at = self._journal.cancelled_at
         again = Strand(header.run, header.seed) if at is None else None
-        self._strand = strand = again or StoppingStrand(header.run, header.seed, at or "", self.cancel_again)
+        self._strand = strand = again or StoppingStrand(header.run, header.seed, at or "", self._cancel_again)
         if self._early is not None:
             strand.stop(self._early)
         token = current_strand.set(strand)
@@ -287,12 +284,12 @@ class Session(Generic[T]):
         at = "0/0+"
         if strand is not None and strand.stack:
             place = strand.stack[-1].place
-            is_cut = self.questions.parked is not None or place.serving is not None
+            is_cut = self._questions.parked is not None or place.serving is not None
             at = place.current_id if is_cut else behind(place)
         header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason))
         self._stop(RunCancel())
 
-    def cancel_again(self) -> None:
+    def _cancel_again(self) -> None:
         """The run was cancelled before, and it took effect here."""
         self._journal.cancelled_at = None
         self._stop(RunCancel())
@@ -312,29 +309,22 @@ class Session(Generic[T]):
             unit.hurry()
         if isinstance(signal, Suspend):  # what the body holds is let go of, but not for ever
             self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
-        if self.questions.parked is not None:
-            self.questions.wake(signal)
+        if self._questions.parked is not None:
+            self._questions.wake(signal)
         elif isinstance(signal, RunCancel) and strand.stack and strand.stack[-1].shielded:
             self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
-        elif self.in_flight is not None:
-            self.in_flight.cancel()
+        elif strand.in_flight is not None:
+            strand.in_flight.cancel()
         elif strand.stack:
             self._body.cancel()
         else:
             self._shield.cancel()  # what is still running are the exits of lifetimes
 
-    def interruption(self, entry: Entry) -> Signal:
-        """The signal for whose sake the call of *entry* was cancelled."""
-        signal = self._strand.sticky if self._strand is not None else None
-        if isinstance(signal, RunCancel) and entry.state == "started":
-            self._journal.abandon(entry, "run-cancel")
-        return signal or Suspend()
-
     # -- details -----------------------------------------------------------------------------------------------------
 
     def _suspended(self) -> Suspended:
         open_waits = self.log.waits
-        question = self.questions.last if open_waits else None
+        question = self._questions.last if open_waits else None
         return Suspended(question=question, wait=open_waits[-1] if open_waits else None, **self._common())
 
     def _common(self) -> dict[str, Any]:

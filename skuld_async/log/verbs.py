@@ -30,7 +30,7 @@ from skuld_async.effects.transaction import Begin
 from .entry import COMMITTED, Entry
 from .identity import identify
 from .journal import count_nested
-from .log import Log
+from .log import Log, copy_of
 from .questions import NO_ANSWER, Answer, NoAnswer
 from .session import Session
 
@@ -207,7 +207,7 @@ def _filled(log: Log, options: Options) -> Log:
     """A copy of *log*, which is the caller's ``into`` if there is one: filled before anything can go wrong."""
     if not isinstance(log, Log):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody has a type checker
         raise DeclarationError(f"{log!r:.80}", "this is no log", "give outcome.log, or Log.from_json(data)")
-    own = log.copy()
+    own = copy_of(log)
     into = options.get("into")
     if into is None:
         return own
@@ -221,7 +221,7 @@ def _cut(log: Log, *, force: bool) -> Log:
     if header.status != "failed":
         problem = f"it is {header.status}, not failed"
         raise _refused(log, problem, "Use resume(comp, log, *handlers).")
-    cut = log.copy()
+    cut = copy_of(log)
     cut.header.status, cut.header.error, cut.header.cause = "running", UNSET, None
     index = next((i for i, entry in enumerate(cut.entries) if entry.id == header.cause), None)
     if index is None:
