@@ -93,6 +93,16 @@ class Wrapped(Computation[T_co], frozen=True, eq=False):
         raise NotImplementedError
 
 
+class Around(Wrapped[T_co], frozen=True, eq=False):
+    """What stands around a computation and gives its result."""
+
+    inner: Computation[T_co]
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+
 class Call(Computation[Any], frozen=True, eq=False):
     """A function with its arguments."""
 
@@ -107,16 +117,11 @@ class Call(Computation[Any], frozen=True, eq=False):
         return name
 
 
-class Handled(Wrapped[T_co], frozen=True, eq=False):
+class Handled(Around[T_co], frozen=True, eq=False):
     """A computation in a scope of its own."""
 
     transparent: ClassVar[bool] = True
-    inner: Computation[T_co]
     handlers: Sequence[Handler]
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     async def enter(self, frame: Frame) -> T_co:
         outer = frame.table
@@ -133,16 +138,11 @@ def _path(frame: Frame) -> str:
     return f"{outer}:" if outer.startswith(path) else path
 
 
-class Ensured(Wrapped[T_co], frozen=True, eq=False):
+class Ensured(Around[T_co], frozen=True, eq=False):
     """A computation with its cleanup."""
 
     transparent: ClassVar[bool] = True
-    inner: Computation[T_co]
     cleanup: Computation[Any] | Effect[Any]
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     async def enter(self, frame: Frame) -> T_co:
         try:

@@ -50,6 +50,11 @@ def test_the_demo_tells_a_true_story_and_leaves_nothing_behind(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def _as_in_a_terminal() -> None:
+    """Let SIGINT stop the process: in the background of a shell it is ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @posix
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_service_ends_with_the_demo_however_it_is_stopped(how: signal.Signals, tmp_path: Path) -> None:
@@ -60,6 +65,7 @@ def test_the_service_ends_with_the_demo_however_it_is_stopped(how: signal.Signal
         stderr=subprocess.DEVNULL,
         text=True,
         env=_with_temporary(tmp_path),
+        preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads
     ) as demo:
         assert demo.stdout is not None
         try:

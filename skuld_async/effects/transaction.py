@@ -25,7 +25,7 @@ from typing_extensions import TypeVar
 
 import skuld_async._computation as computation
 from skuld_async._chain import Pending
-from skuld_async._computation import Computation, Wrapped, check_computation
+from skuld_async._computation import Around, Computation, check_computation
 from skuld_async._context import is_cancelled
 from skuld_async._effect import Effect, Kind
 from skuld_async._errors import DeclarationError, EffectError, RolledBackError
@@ -108,15 +108,8 @@ class Rollback(Effect[Never], frozen=True):
         )
 
 
-class Transact(Wrapped[T_co], frozen=True, eq=False):
+class Transact(Around[T_co], frozen=True, eq=False):
     """What `transact` makes."""
-
-    inner: Computation[T_co]
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return "transact"
 
     async def enter(self, frame: Frame) -> T_co:
         """Run the body; its effects stand or fall together."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 import msgspec
 from typing_extensions import TypeForm, TypeVar, override
 
-from skuld_async._computation import Computation, Wrapped
+from skuld_async._computation import Around, Computation, Wrapped
 from skuld_async._declared import Declared, declare
 from skuld_async._effect import Effect, Kind, define_effect
 from skuld_async._handler import Cell, Handler, Installed
@@ -96,7 +96,7 @@ class Writer(Generic[T]):
         Gotchas:
             *change* runs again on replay: it must be a pure function. Where it raises, all that *comp* told is removed.
         """
-        return _Censor(self._effects, comp, change)
+        return _Censor(comp, self._effects, change)
 
     def handler(self) -> Handler:
         """A scope with an empty list."""
@@ -136,14 +136,9 @@ class _Pass(Wrapped[R], frozen=True, eq=False):
         return value
 
 
-class _Censor(Wrapped[R], frozen=True, eq=False):
+class _Censor(Around[R], frozen=True, eq=False):
     effects: _Effects
-    inner: Computation[R]
     change: Any
-
-    @property
-    def name(self) -> str:
-        return "Writer.censor"
 
     @override
     async def enter(self, frame: Frame) -> R:

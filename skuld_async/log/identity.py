@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from skuld_async._computation import Call, Ensured, Handled
+from skuld_async._computation import Around, Call
 from skuld_async._declared import Declared, Misfit, decode_plain, differences, encode_canonical
 from skuld_async._errors import DivergenceError, UnencodableError
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def root_call(comp: Computation[Any]) -> Call | None:
-    """The call inside `handle` and `ensure`; None for a bracket."""
-    while isinstance(comp, (Handled, Ensured)):
+    """The call inside `handle`, `ensure` or `transact`; None for a bracket."""
+    while isinstance(comp, Around):
         comp = comp.inner
     return comp if isinstance(comp, Call) else None
 

@@ -28,7 +28,7 @@ from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 from . import failures, waits
 from .divergence import Divergence
 from .entry import Cancellation
-from .identity import check_identity, declared_result, version_of
+from .identity import check_identity, declared_result, root_call, version_of
 from .journal import Journal, culprit
 from .loops import Marks
 from .outcome import Cancelled, Completed, Failed, Suspended
@@ -257,7 +257,8 @@ class Session(Generic[T]):
         if self._expected in ("completed", "failed"):
             waits.check_result(header, declared, data)
         header.status, header.result = "completed", Raw(data)
-        self._outcome = Completed(value=back, **self._common())
+        # Of a bracket, and of what else is no call, the type is not known.
+        self._outcome = Completed(value=value if root_call(self._comp) is None else back, **self._common())
 
     def _fail(self, error: Exception) -> None:
         self._journal.close("raised")

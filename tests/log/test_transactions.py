@@ -103,6 +103,17 @@ async def test_what_is_inside_stands_under_the_entry_of_the_transaction() -> Non
     assert ids(log)[:8] == ["0/2", "0/2/1", "0/2/2", "0/2/3", "0/2/4", "0/2/5", "0/3", "0/4"]
 
 
+async def test_as_a_root_it_is_bound_to_its_call() -> None:
+    """6.1 The header binds the computation inside and its arguments; the result has that computation's type."""
+    database = Database()
+    outcome = completed(await start(transact(transfer(5)), *database.handlers))
+    header = outcome.log.header
+    assert (header.computation, bytes(header.arguments)) == (transfer.name, b'{"amount":5,"reason":""}')
+    assert outcome.value == 10
+    with pytest.raises(DivergenceError, match="was started with other arguments"):
+        await replay(transact(transfer(6)), outcome.log, *database.handlers)
+
+
 async def test_always_cold() -> None:
     """Resumed at every effect it comes to the same: a transaction is one step."""
     cold = await always_cold(several(AMOUNTS), fresh=lambda: Database().handlers)

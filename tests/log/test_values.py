@@ -21,6 +21,7 @@ from skuld_async import (
     Effect,
     Effectful,
     EventAccumulator,
+    Fresh,
     Log,
     Reader,
     ResultError,
@@ -29,6 +30,7 @@ from skuld_async import (
     UndecodableError,
     UnencodableError,
     Yield,
+    bracket,
     computation,
     mark_loop,
     port,
@@ -537,3 +539,16 @@ async def test_sets_whose_members_have_no_order_match_by_value() -> None:
     log = completed(await start(mixes(there), *scope)).log
 
     assert completed(await replay(mixes(back), Log.from_json(log.to_json()), *scope)).value == 40
+
+
+@computation
+async def gives_a_point() -> Effectful[Point]:
+    yield Return(Point(1, 2))
+
+
+async def test_a_result_of_no_declared_type_is_the_object_itself() -> None:
+    """6.11 Of a bracket the result's type is not known: the caller gets what it gave, on the first run as on replay."""
+    comp = bracket(Fresh.uuid(), lambda _: gives_a_point(), lambda _: Fresh.uuid())
+    outcome = completed(await start(comp))
+    assert outcome.value == Point(1, 2)
+    assert completed(await replay(comp, stored(outcome.log))).value == Point(1, 2)
