@@ -40,7 +40,7 @@ async def run(
     Args:
         comp: A computation: what calling a ``@computation`` function gives.
         handlers: The outermost scope.
-        seed: Text that the derived effects (Fresh) are derived from; random if None.
+        seed: Text that the derived effects (Fresh, Random) are derived from; random if None.
         intercept: Called around each handler, the first outermost.
         observe: Called once for each settled request.
 
