@@ -52,6 +52,11 @@ CLEANUP_GRACE = 5.0
 """Seconds that cleanup has, shielded, once its run or its caller was cancelled."""
 
 
+def grace_ends() -> float:
+    """When cleanup that begins now has had its time, on the clock of the event loop."""
+    return anyio.current_time() + CLEANUP_GRACE
+
+
 class Computation(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
     """A recipe that gives a ``T`` when it is run: by `run`, `start`, or ``yield``/``await`` in another one."""
 

@@ -156,7 +156,8 @@ def _instead(given: Any) -> str:
         return "unpack it: start(comp, *handlers)"
     for method, call in (("default", ".default() or .always(answer)"), ("handler", ".handler(...)")):
         if hasattr(given, method):
-            return f"it has handlers: {getattr(given, 'label', 'write it')}{call}".replace("write it.", ".")
+            name = getattr(given, "label", None) or getattr(given, "__name__", "")
+            return f"it has handlers: {name}{call}"
     return "give what .handler(...), .handled_by(function), .always(answer) or lifetime(factory) makes"
 
 

@@ -25,7 +25,7 @@ from typing_extensions import TypeVar
 
 import skuld_async._computation as computation
 from skuld_async._chain import Pending
-from skuld_async._computation import Around, Computation, check_computation
+from skuld_async._computation import Around, Computation, check_computation, grace_ends
 from skuld_async._context import is_cancelled
 from skuld_async._effect import Effect, Kind
 from skuld_async._errors import DeclarationError, EffectError, RolledBackError
@@ -149,7 +149,7 @@ class Transact(Around[T_co], frozen=True, eq=False):
                 finally:
                     # Neither a commit nor a rollback is cut short.
                     if _stopped(frame) is not None or anyio.current_effective_deadline() == -math.inf:
-                        unit.guard.deadline = anyio.current_time() + computation.CLEANUP_GRACE
+                        unit.guard.deadline = grace_ends()
                     unit.guard.shield = True
         if unit.guard.cancelled_caught and ending.raised is None:
             message = f"the commit was cut off after {computation.CLEANUP_GRACE:g} seconds"

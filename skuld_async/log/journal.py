@@ -23,7 +23,7 @@ from . import divergence, failures
 from .entry import COMMITTED, Entry, ErrorData, Settled, raw_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame, Place
@@ -185,13 +185,14 @@ class Journal:
 
     def _align(self, codec: Codec, data: Raw) -> Entry | None:
         cursor = self.cursor
-        for index, entry in lasting(self.entries[cursor:]):
-            if self._is(entry, codec, data):
-                self.pass_over(cursor + index)
+        undone = undone_in((*self.entries, *self.log.dropped), but=[unit.entry.id for unit in self.units])
+        for index in range(cursor, len(self.entries)):
+            entry = self.entries[index]
+            if not entry.id.startswith(undone) and self._is(entry, codec, data):
+                self.pass_over(index)
                 return self.take()
         if codec.kind.__kind__ is not Kind.EXTERNAL:
             return None
-        undone = self._undone()
         for index, entry in enumerate(self.log.dropped):
             if entry.state != "discarded" and not entry.id.startswith(undone) and self._is(entry, codec, data):
                 del self.log.dropped[index]
@@ -201,15 +202,6 @@ class Journal:
                 self.remaining += len(nested)  # its handler's own are still to be replayed, right behind it
                 return entry
         return None
-
-    def _undone(self) -> tuple[str, ...]:
-        """Prefixes of what left no trace, wherever it stands by now; what the strand is in is seen from inside."""
-        inside = [unit.entry.id for unit in self.units]
-        return tuple(
-            f"{one.id}/"
-            for one in (*self.entries, *self.log.dropped)
-            if one.sig == Begin.__sig__ and one.value != COMMITTED and one.id not in inside
-        )
 
     def pass_over(self, until: int) -> None:
         """Pass over the entries from the cursor to *until*; they stay in the log, out of the way."""
@@ -311,14 +303,13 @@ class Journal:
             return Fault(UndecodableError(codec.label, entry.id, str(error)))
 
 
-def lasting(entries: Iterable[Entry]) -> Iterator[tuple[int, Entry]]:
-    """Index and entry of each of *entries* but those of transactions that left no trace."""
-    undone: tuple[str, ...] = ()
-    for index, entry in enumerate(entries):
-        if not entry.id.startswith(undone):
-            yield index, entry
-            if entry.sig == Begin.__sig__ and entry.value != COMMITTED:
-                undone = (f"{entry.id}/", *undone)
+def undone_in(entries: Iterable[Entry], but: Collection[str] = ()) -> tuple[str, ...]:
+    """Prefixes of the ids under those transactions of *entries* that left no trace; *but* are seen from inside."""
+    return tuple(
+        f"{entry.id}/"
+        for entry in entries
+        if entry.sig == Begin.__sig__ and entry.value != COMMITTED and entry.id not in but
+    )
 
 
 def count_nested(entries: Sequence[Entry], index: int) -> int:

@@ -20,7 +20,7 @@ from skuld_async._signals import Fault
 from . import divergence, failures
 from .codec import codec_of
 from .entry import NULL, Entry
-from .journal import blamed, lasting
+from .journal import blamed, undone_in
 
 if TYPE_CHECKING:
     from skuld_async._effect import Effect
@@ -246,8 +246,11 @@ async def settled(answer: Any) -> Any:
 
 def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
     """Pass over what the handler of *entry* requested; what it did to local state is done again."""
-    for _, inner in lasting(journal.nested(entry)):
-        perform_again(inner, scope)
+    nested = journal.nested(entry)
+    undone = undone_in(nested)
+    for inner in nested:
+        if not inner.id.startswith(undone):
+            perform_again(inner, scope)
 
 
 def perform_again(entry: Entry, inner: Scope) -> None:

@@ -13,8 +13,8 @@ import anyio
 from msgspec import UNSET, Raw
 from typing_extensions import TypeVar
 
-import skuld_async._computation as computation
 from skuld_async._chain import Chain
+from skuld_async._computation import Computation, grace_ends
 from skuld_async._context import current_strand
 from skuld_async._declared import Misfit, describe
 from skuld_async._effect import Effect
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from skuld_async._computation import Computation
     from skuld_async._declared import Declared
     from skuld_async._handler import Handler
 
@@ -309,11 +308,11 @@ class Session(Generic[T]):
         for unit in self._journal.units:
             unit.hurry()
         if isinstance(signal, Suspend):  # what the body holds is let go of, but not for ever
-            self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
+            self._body.deadline = grace_ends()
         if self._questions.parked is not None:
             self._questions.wake(signal)
         elif isinstance(signal, RunCancel) and strand.stack and strand.stack[-1].shielded:
-            self._body.deadline = anyio.current_time() + computation.CLEANUP_GRACE
+            self._body.deadline = grace_ends()
         elif strand.in_flight is not None:
             strand.in_flight.cancel()
         elif strand.stack:
@@ -350,7 +349,7 @@ class Session(Generic[T]):
 
 def _unfit(value: Any, declared: Declared[Any], error: Misfit) -> str:
     """Why *value* cannot be the result."""
-    if isinstance(value, Effect | computation.Computation):
+    if isinstance(value, Effect | Computation):
         return "it is a request that nobody has made; write `x = yield request`, then `yield Return(x)`"
     kinds = f"it is of type {describe(type(value))}, where {describe(declared.type)} is declared"
     return f"{error} ({kinds})"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec import UNSET
 
-import skuld_async._computation as computation
 from skuld_async._chain import caller
+from skuld_async._computation import grace_ends
 from skuld_async._errors import DivergenceError
 from skuld_async._scopes import ASYNC_FRAMED, Route
 from skuld_async._signals import Fault, RunCancel
@@ -129,8 +129,7 @@ class LoggedUnit(Unit):
     def hurry(self) -> None:
         """The session is stopped: what the resource does now has the grace time, and no more."""
         if self.guard is not None:
-            grace = anyio.current_time() + computation.CLEANUP_GRACE
-            self.guard.deadline = min(self.guard.deadline, grace)
+            self.guard.deadline = min(self.guard.deadline, grace_ends())
 
     def close(self) -> None:
         """The strand has left it."""

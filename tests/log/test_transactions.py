@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,6 @@ from .ledger import (
 from .shop import Comment, cancelled, completed, failed, ids, left, stored, suspended
 
 WORKER = Path(__file__).with_name("ledger_worker.py")
-
-
-@pytest.fixture(autouse=True)
-def connections() -> Iterator[None]:
-    yield
-    while Database.opened:
-        Database.opened.pop().close()
 
 
 async def test_it_commits_at_return_and_rolls_back_at_an_error() -> None:

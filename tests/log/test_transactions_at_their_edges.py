@@ -1,7 +1,7 @@
 """transact where it is easy to get wrong: cut short at begin and commit, asked within, passed over, wired wrongly."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,13 +35,6 @@ from skuld_async import (
 
 from .ledger import Database, Ledger, count
 from .shop import Comment, cancelled, completed, failed, ids, stored, suspended
-
-
-@pytest.fixture(autouse=True)
-def connections() -> Iterator[None]:
-    yield
-    while Database.opened:
-        Database.opened.pop().close()
 
 
 @pytest.fixture
