@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._clock import TimedOut as TimedOut
     from ._computation import Computation as Computation
     from ._computation import Definition as Definition
     from ._computation import Effectful as Effectful
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from ._errors import ResultError as ResultError
     from ._errors import RolledBackError as RolledBackError
     from ._errors import RunCancelledError as RunCancelledError
+    from ._errors import SeveralWaitsError as SeveralWaitsError
     from ._errors import SkuldError as SkuldError
     from ._errors import StillWaitingError as StillWaitingError
+    from ._errors import TooLateError as TooLateError
     from ._errors import UndecodableError as UndecodableError
     from ._errors import UnencodableError as UnencodableError
     from ._errors import UnhandledEffectError as UnhandledEffectError
@@ -55,7 +58,6 @@ if TYPE_CHECKING:
     from ._misuse import RequestAfterReturnError as RequestAfterReturnError
     from ._misuse import TransientScopeError as TransientScopeError
     from ._misuse import UnawaitedAnswerError as UnawaitedAnswerError
-    from ._pump import CurrentCall as CurrentCall
     from ._run import current_call as current_call
     from ._run import run as run
     from .effects.bracket import bracket as bracket
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from .effects.events import EventAccumulator as EventAccumulator
     from .effects.fresh import Fresh as Fresh
     from .effects.loop import mark_loop as mark_loop
+    from .effects.parallel import Parallel as Parallel
+    from .effects.parallel import Won as Won
     from .effects.port import Port as Port
     from .effects.port import operation as operation
     from .effects.port import port as port
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
     from .effects.reader import Reader as Reader
     from .effects.state import State as State
     from .effects.throw import Throw as Throw
+    from .effects.timeout import with_timeout as with_timeout
     from .effects.transaction import Transaction as Transaction
     from .effects.transaction import rollback as rollback
     from .effects.transaction import transact as transact
@@ -135,6 +140,7 @@ __all__ = [
     "OtherQuestionError",
     "Outcome",
     "OutsideStrandError",
+    "Parallel",
     "Perform",
     "Port",
     "Random",
@@ -147,11 +153,14 @@ __all__ = [
     "RolledBackError",
     "RunCancelledError",
     "Session",
+    "SeveralWaitsError",
     "SkuldError",
     "State",
     "StillWaitingError",
     "Suspended",
     "Throw",
+    "TimedOut",
+    "TooLateError",
     "Transaction",
     "TransientScopeError",
     "UnawaitedAnswerError",
@@ -159,6 +168,7 @@ __all__ = [
     "UnencodableError",
     "UnhandledEffectError",
     "Wait",
+    "Won",
     "Writer",
     "Yield",
     "bracket",
@@ -176,6 +186,7 @@ __all__ = [
     "run",
     "start",
     "transact",
+    "with_timeout",
 ]
 
 _HOMES = {
@@ -187,7 +198,7 @@ _HOMES = {
     "Command": ".effects.command",
     "Completed": ".log.outcome",
     "Computation": "._computation",
-    "CurrentCall": "._pump",
+    "CurrentCall": "._strand",
     "DeadlineAcrossYieldError": "._misuse",
     "DeclarationError": "._errors",
     "Definition": "._computation",
@@ -220,6 +231,7 @@ _HOMES = {
     "OtherQuestionError": "._errors",
     "Outcome": ".log.outcome",
     "OutsideStrandError": "._misuse",
+    "Parallel": ".effects.parallel",
     "Perform": "._effect",
     "Port": ".effects.port",
     "Random": ".effects.random",
@@ -232,11 +244,14 @@ _HOMES = {
     "RolledBackError": "._errors",
     "RunCancelledError": "._errors",
     "Session": ".log.session",
+    "SeveralWaitsError": "._errors",
     "SkuldError": "._errors",
     "State": ".effects.state",
     "StillWaitingError": "._errors",
     "Suspended": ".log.outcome",
     "Throw": ".effects.throw",
+    "TimedOut": "._clock",
+    "TooLateError": "._errors",
     "Transaction": ".effects.transaction",
     "TransientScopeError": "._misuse",
     "UnawaitedAnswerError": "._misuse",
@@ -244,6 +259,7 @@ _HOMES = {
     "UnencodableError": "._errors",
     "UnhandledEffectError": "._errors",
     "Wait": ".log.log",
+    "Won": ".effects.parallel",
     "Writer": ".effects.writer",
     "Yield": ".effects.yield_",
     "bracket": ".effects.bracket",
@@ -261,6 +277,7 @@ _HOMES = {
     "run": "._run",
     "start": ".log.verbs",
     "transact": ".effects.transaction",
+    "with_timeout": ".effects.timeout",
 }
 
 

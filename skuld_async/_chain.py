@@ -161,7 +161,7 @@ def unhandled(kind: type[Effect[Any]], scope: Scope) -> Route:
     hint = ""
     if any(outer.hidden is not None and issubclass(kind, outer.hidden) for outer in scopes):
         hint = f"A handler of {label} asks here, which goes to the next one outwards; to recurse, call the function."
-    elif any(label_of(base) == label for outer in scopes for base in outer.routes):
+    elif any(label_of(base) == label for outer in scopes for base in outer.whole().routes):
         hint = f"A handler for another object named {label} is in scope: declare the key or port once and import it."
 
     def refuse(_effect: Effect[Any], frame: Frame) -> Any:

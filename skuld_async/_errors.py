@@ -13,6 +13,8 @@
     │   │   ├── InvalidAnswerError         it does not fit the type that the question declares
     │   │   ├── NotWaitingError            the run waits for nothing
     │   │   ├── OtherQuestionError         it is meant for another question
+    │   │   ├── SeveralWaitsError          it does not say which of several questions it is meant for
+    │   │   ├── TooLateError               the question's time was over
     │   │   └── AlreadyAnsweredError       that question has its answer
     │   ├── LifetimeError                  the lifetime of a handler failed while it was left
     │   ├── RerunRefusedError              `rerun` of a run that did not fail, or that went on after its failure
@@ -253,6 +255,36 @@ class AlreadyAnsweredError(AnswerError):
 
     def __str__(self) -> str:
         return f"the question {self.meant} was answered before; that answer stands."
+
+
+class SeveralWaitsError(AnswerError):
+    """An answer that does not say which of several open questions it is meant for."""
+
+    def __init__(self, waiting: Sequence[str]) -> None:
+        super().__init__(tuple(waiting))
+        self.waiting: tuple[str, ...] = tuple(waiting)
+
+    def __str__(self) -> str:
+        shown = "\n".join(f"  {ref}" for ref in self.waiting[:10])
+        return (
+            f"{len(self.waiting)} questions are open; say which one is answered: "
+            f"resume(comp, log, *handlers, answer=..., to=wait), or answers={{wait.ref: ...}} for several.\n\n{shown}"
+        )
+
+
+class TooLateError(AnswerError):
+    """An answer that came when the question's time was over."""
+
+    def __init__(self, meant: str, deadline: str) -> None:
+        super().__init__(meant, deadline)
+        self.meant = meant
+        self.deadline = deadline
+
+    def __str__(self) -> str:
+        return (
+            f"the time of the question {self.meant} was over at {self.deadline}. "
+            "Leave the answer out: resume(comp, log, *handlers) goes on with TimedOut."
+        )
 
 
 class RerunRefusedError(DeploymentError):

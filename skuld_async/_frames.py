@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ._computation import Computation, Wrapped
     from ._effect import Effect
-    from ._pump import Strand
     from ._scopes import Route, Table
+    from ._strand import Strand
 
 
 class Nothing(enum.Enum):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import msgspec
-from typing_extensions import TypeForm, TypeVar
+from typing_extensions import TypeForm, TypeVar, override
 
 from ._declared import Declared, declare
 from ._misuse import UnawaitedAnswerError
@@ -33,10 +34,40 @@ class Cell(Generic[T]):
 
     __slots__ = ("declared", "name", "value")
 
+    shared: ClassVar[bool] = False
+    """Whether strands share it on purpose; else each has its own copy."""
+
     def __init__(self, name: str, kind: TypeForm[T], value: T) -> None:
         self.name: str = name
         self.declared: Declared[T] = declare(kind, name)
         self.value: T = value
+
+    def fork(self, origin: Cell[T]) -> None:
+        """Start as a copy of *origin*."""
+        self.value = copy.deepcopy(origin.value)
+
+    def merge_into(self, origin: Cell[T], *, adopt: bool) -> None:
+        """Take the changes of this copy over into *origin*: all or none."""
+        if adopt:
+            origin.value = self.value
+
+
+class Gathered(Cell[list[T]]):
+    """A list of what was told or emitted, which grows at its end."""
+
+    __slots__ = ("_start",)
+
+    _start: int
+
+    @override
+    def fork(self, origin: Cell[list[T]]) -> None:
+        self.value = list(origin.value)
+        self._start = len(self.value)
+
+    @override
+    def merge_into(self, origin: Cell[list[T]], *, adopt: bool) -> None:
+        """Add what was gathered since the fork."""
+        origin.value += self.value[self._start :]
 
 
 class Installed(msgspec.Struct, frozen=True):

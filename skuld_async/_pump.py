@@ -15,135 +15,22 @@ Rules, each kept in this file:
 
 from __future__ import annotations
 
-import sys
 import types
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from ._computation import Call
-from ._context import task_lookup
 from ._declared import describe
-from ._effect import Effect, Return, label_of
-from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, line_of, open_frame, steps, strip
-from ._misuse import (
-    EndlessUnwindError,
-    MissingReturnError,
-    NotAnEffectError,
-    OutsideStrandError,
-    RequestAfterReturnError,
-)
+from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, line_of, open_frame, steps
+from ._misuse import MissingReturnError, NotAnEffectError, RequestAfterReturnError
 from ._scopes import ALIEN, ASYNC, ASYNC_FRAMED, CALL, CLOSED, RETURN, SYNC, SYNC_FRAMED, Route, Scope
-from ._signals import Fault, RunCancel, Signal
+from ._signals import Fault
+from ._strand import REFUSALS, Strand, label_of_item
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from anyio import CancelScope
-
     from ._computation import Computation
-
-_REFUSALS = 1000
-"""Refused requests after which a body that catches each refusal is abandoned."""
-
-
-_EAGER_TASKS = sys.version_info >= (3, 12)
-
-
-class CurrentCall(msgspec.Struct, frozen=True):
-    """What a handler may know of the request it serves."""
-
-    key: str
-    """The idempotency key: the same for each attempt at this request, shared with no other."""
-    attempt: int = 1
-    deadline: float | None = None
-    """Seconds since the epoch, or None."""
-
-
-class Strand:
-    """One running line of a computation: its stack, and the signal that stopped it."""
-
-    __slots__ = (
-        "current_task",
-        "guarded",
-        "hooks",
-        "in_flight",
-        "path",
-        "refused",
-        "run",
-        "running",
-        "seed",
-        "stack",
-        "sticky",
-        "task",
-    )
-
-    def __init__(self, run: str, seed: str, path: str = "0") -> None:
-        self.run = run
-        self.seed = seed
-        self.path = path
-        self.stack: list[Frame] = []
-        self.sticky: Signal | None = None
-        self.refused: list[str] = []
-        """Requests refused under a run cancel, as ``effect at file:line``."""
-        self.in_flight: CancelScope | None = None
-        """Around the innermost external call that is out, where a log tells apart who cancels it."""
-        self.hooks = sys.get_asyncgen_hooks()
-        self.running = True
-        self.guarded = _EAGER_TASKS
-        self.current_task = task_lookup()
-        self.task = self.current_task()
-
-    def stop(self, signal: Signal) -> None:
-        """Let *signal* stop this strand, unless one of its rank or above already does."""
-        if self.sticky is None or signal.rank > self.sticky.rank:
-            self.sticky = signal
-
-    def refuse_other_tasks(self, request: str) -> None:
-        """Refuse *request* unless it is awaited in the strand's own task.
-
-        Another task runs while the strand is not stepped; only an eager one runs within a step.
-        """
-        if not self.running or (self.guarded and self.current_task() is not self.task):
-            fault = Fault(OutsideStrandError(request, inside=True))
-            self.stop(fault)
-            raise fault
-
-    def unwound(self, error: BaseException) -> BaseException:
-        """*error* as it leaves a body."""
-        if isinstance(error, Signal):
-            self.stop(error)
-        return strip(error)
-
-    def call(self) -> CurrentCall:
-        """The request that is being served."""
-        frame = self.stack[-1]
-        return CurrentCall(f"{self.run}/{frame.place.current_id}")
-
-    def check(self, frame: Frame, item: Any) -> None:
-        """Raise the signal that stopped this strand, unless *frame* is cleanup under a run cancel."""
-        signal = self.sticky
-        if signal is None:
-            return
-        if isinstance(signal, RunCancel):
-            if frame.shielded or frame.internal:
-                return
-            self.refused.append(f"{_label(item)} at {frame.line()}")
-        frame.refusals += 1
-        if frame.refusals > _REFUSALS:
-            self.sticky = signal = Fault(EndlessUnwindError(frame.name, frame.line()))
-        raise signal.with_traceback(None)
-
-    def thrown(self, error: BaseException, frame: Frame, item: Any) -> BaseException:
-        """*error* as it is thrown in at the request *item*."""
-        if isinstance(error, Signal):
-            self.stop(error)
-        elif isinstance(error, Exception) and isinstance(item, Effect):
-            note = f"in {frame.name}, at {_label(item)} (entry {frame.place.current_id})"
-            if note not in getattr(error, "__notes__", ()):
-                object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
-        frame.place.serving = frame.place.nested = None
-        return strip(error)
+    from ._effect import Effect
 
 
 @types.coroutine
@@ -206,7 +93,7 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                 else:
                     value = yield item
             except BaseException as raised:
-                if frame.refusals > _REFUSALS:
+                if frame.refusals > REFUSALS:
                     raise
                 step = inject(frame, strand.thrown(raised, frame, item))
             else:
@@ -225,11 +112,11 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
 
 @types.coroutine
 def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
-    strand: Strand, computation: Computation[Any], scope: Scope
+    strand: Strand, computation: Computation[Any], scope: Scope, *, shielded: bool = False
 ) -> Generator[Any, Any, Any]:
     """Run *computation* as the root of *strand* in *scope*; the value is its result."""
     stack = strand.stack
-    root = Frame(strand, scope.table, Place(f"{strand.path}/"), 0, computation, transparent=True)
+    root = Frame(strand, scope.table, Place(f"{strand.path}/"), 0, computation, shielded, transparent=True)
     advance, fail = push(strand, computation, root)
     waiting: list[Any] = []  # what steps the frames below, outermost first
     value: Any = None
@@ -293,7 +180,7 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
                     advance, fail = stepping
             except BaseException as raised:
                 error = strand.thrown(raised, frame, item)
-                if frame.refusals > _REFUSALS:
+                if frame.refusals > REFUSALS:
                     close(advance)
                     abandoned = stack.pop()
                     if abandoned.serves is not None:
@@ -349,7 +236,7 @@ def _ended_without(frame: Frame) -> tuple[None, Fault | None]:
 
 def _misuse(item: Any, mode: int, frame: Frame) -> NotAnEffectError | RequestAfterReturnError:
     if mode == CLOSED:
-        return RequestAfterReturnError(_label(item), frame.line())
+        return RequestAfterReturnError(label_of_item(item), frame.line())
     hint = getattr(item, "__yield_hint__", "Yield an effect, a computation, or Return(value).")
     if isinstance(item, types.CoroutineType):
         item.close()
@@ -359,9 +246,3 @@ def _misuse(item: Any, mode: int, frame: Frame) -> NotAnEffectError | RequestAft
     elif callable(item):
         hint = "Did you forget to call it?"
     return NotAnEffectError(f"{item!r:.200}", frame.line(), hint)
-
-
-def _label(item: Any) -> str:
-    if isinstance(item, Effect):
-        return label_of(type(item))  # pyright: ignore[reportUnknownArgumentType] - of whatever answer
-    return "Return" if isinstance(item, Return) else str(item.name)

@@ -12,9 +12,10 @@ from ._computation import check_computation
 from ._context import current_strand
 from ._frames import strip
 from ._misuse import OutsideStrandError
-from ._pump import CurrentCall, Strand, drive
+from ._pump import drive
 from ._scopes import open_scope
 from ._signals import Fault
+from ._strand import CurrentCall, Strand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,19 +58,26 @@ async def run(
     check_computation(comp, "run")
     chain = Chain(intercept, observe)
     strand = Strand(new_id(), new_id() if seed is None else seed)
+    strand.crew.root = strand
     async with open_scope(None, handlers, "", chain.bind) as scope:
         token = current_strand.set(strand)
         try:
             value: T = await drive(strand, comp, scope)
         except BaseException as error:
-            if not isinstance(strand.sticky, Fault):
+            if fault_that_stopped(strand) is None:
                 strip(error)
                 raise
         finally:
             current_strand.reset(token)
-        if isinstance(strand.sticky, Fault):
-            raise fault_of(strand.sticky)
+        fault = fault_that_stopped(strand)
+        if fault is not None:
+            raise fault_of(fault)
         return value  # pyright: ignore[reportPossiblyUnboundVariable, reportReturnType] - it is bound unless a Fault stopped the strand
+
+
+def fault_that_stopped(strand: Strand) -> Fault | None:
+    """The fault that stopped *strand*, the root of a run: its own, or the first one of another strand."""
+    return strand.sticky if isinstance(strand.sticky, Fault) else strand.crew.fault
 
 
 def fault_of(signal: Fault) -> DeploymentError:

@@ -84,7 +84,19 @@ def _closed_bind(kind: type[Effect[Any]], _scope: Scope) -> Route:
 class Scope:
     """The handlers installed at one place, and the scope around it."""
 
-    __slots__ = ("cells", "hidden", "labels", "parent", "path", "routes", "table", "transient", "views")
+    __slots__ = (
+        "cells",
+        "hidden",
+        "labels",
+        "makers",
+        "origin",
+        "parent",
+        "path",
+        "routes",
+        "table",
+        "transient",
+        "views",
+    )
 
     def __init__(self, parent: Scope | None, path: str, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
         self.parent = parent
@@ -92,6 +104,10 @@ class Scope:
         self.routes: dict[type[Effect[Any]], Route] = {}
         self.labels: list[str] = []
         self.cells: dict[str, Cell[Any]] = {}
+        self.makers: dict[type[Effect[Any]], Handler] = {}
+        """The handlers with state of their own, of which each strand has a copy."""
+        self.origin: Scope | None = None
+        """What this is a fork of."""
         self.transient: list[str] = []
         """Labels of the handlers here that do not survive a suspension."""
         self.hidden: type[Effect[Any]] | None = None
@@ -111,14 +127,80 @@ class Scope:
             for inner in (made,) if isinstance(made, Handler) else made:
                 await self.install(inner, stack)
             return
+        self._put(handler)
+        self.labels.append(handler.label)
+
+    def _put(self, handler: Handler) -> None:
         installed = handler.install()
         for effect, function in installed.routes.items():
             # A sync handler requests nothing.
             route = Route(ASYNC, function, Within(self, effect)) if is_async(function) else Route(SYNC, function, self)
             self.routes[effect] = route
+            if any(not cell.shared for cell in installed.cells):
+                self.makers[effect] = handler
+            else:
+                self.makers.pop(effect, None)
         for cell in installed.cells:
             self.cells[cell.name] = cell
-        self.labels.append(handler.label)
+
+    # -- forks -------------------------------------------------------------------------------------------------------
+
+    def fork(self, bind: Callable[[type[Effect[Any]], Scope], Route]) -> Scope:
+        """This scope as another strand sees it: the same handlers, with copies of their state.
+
+        A copy is made when its handler is first looked up: whoever has opened the strand is stopped until then.
+        """
+        parent = None if self.parent is None else self.parent.fork(bind)
+        forked = Scope(parent, self.path, bind)
+        forked.origin, forked.hidden = self, self.hidden
+        forked.labels, forked.transient = self.labels, self.transient
+        return forked
+
+    def route(self, kind: type[Effect[Any]]) -> Route | None:
+        """The route for exactly *kind* here."""
+        route = self.routes.get(kind)
+        if route is None and self.origin is not None:
+            route = self.origin.route(kind)
+            if route is not None:
+                self._copy(kind, route, self.origin)
+                route = self.routes[kind]
+        return route
+
+    def _copy(self, kind: type[Effect[Any]], route: Route, origin: Scope) -> None:
+        maker = origin.makers.get(kind)
+        if maker is None:
+            self.routes[kind] = Route(route.mode, route.function, Within(self, kind) if route.is_async else self)
+            return
+        fresh = Scope(None, self.path, self.table.bind)
+        fresh._put(maker)
+        for name, cell in fresh.cells.items():
+            if name not in self.cells and not cell.shared:
+                cell.fork(origin.cells[name])
+                self.cells[name] = cell
+        for effect, made in fresh.routes.items():
+            if origin.makers.get(effect) is maker:
+                self.routes[effect] = Route(made.mode, made.function, Within(self, effect) if made.is_async else self)
+                self.makers[effect] = maker
+
+    def whole(self) -> Scope:
+        """This scope with the copies of all its handlers made."""
+        if self.origin is not None:
+            for kind in self.origin.whole().routes:
+                self.route(kind)
+            for name, cell in self.origin.cells.items():
+                self.cells.setdefault(name, cell)  # one that strands share
+        return self
+
+    def merge(self, *, adopt: bool) -> None:
+        """Take the changes of this fork over into what it is a fork of.
+
+        Args:
+            adopt: Take over all state; else only what is gathered: notes and events.
+        """
+        for scope in self.outwards():
+            for name, cell in scope.cells.items():
+                if scope.origin is not None and not cell.shared:
+                    cell.merge_into(scope.origin.cells[name], adopt=adopt)
 
     def close(self) -> None:
         """Let go of the handlers and of the chain, which would keep a whole session alive; the cells stay readable."""
@@ -131,7 +213,7 @@ class Scope:
         """The nearest route for *kind*: scope by scope, the closest base class first."""
         for scope in self.outwards():
             for base in kind.__mro__:
-                route = scope.routes.get(base)
+                route = scope.route(base)
                 if route is not None and base is not scope.hidden:
                     return route
         return None
@@ -146,7 +228,7 @@ class Scope:
     def all_cells(self) -> Iterator[tuple[str, Cell[Any]]]:
         """Each cell that is in scope here, with a key that is unique in the run."""
         for scope in self.outwards():
-            for name, cell in scope.cells.items():
+            for name, cell in scope.whole().cells.items():
                 yield f"{scope.path}{name}", cell
 
 
@@ -180,11 +262,11 @@ class Within:
     def table(self) -> Table:
         """The routes that the handler sees."""
         if self._table is None:
-            whole = self._scope
+            whole = self._scope.whole()
             view = Scope(whole.parent, whole.path, whole.table.bind)
             view.hidden = self._effect
             view.routes, view.labels = whole.routes, whole.labels
-            view.cells, view.transient = whole.cells, whole.transient
+            view.cells, view.transient, view.makers = whole.cells, whole.transient, whole.makers
             whole.views.append(view)
             self._table = view.table
         return self._table

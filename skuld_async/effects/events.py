@@ -8,7 +8,7 @@ from typing_extensions import TypeForm, TypeVar
 
 from skuld_async._declared import Declared, declare
 from skuld_async._effect import Effect, Kind, define_effect
-from skuld_async._handler import Cell, Handler, Installed
+from skuld_async._handler import Gathered, Handler, Installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class _EventHandler(Handler):
         self._emit = emit
 
     def install(self) -> Installed:
-        cell: Cell[list[Any]] = Cell(self.label, self._declared.type, [])
+        cell: Gathered[Any] = Gathered(self.label, self._declared.type, [])
 
         def emit(effect: Any) -> None:
             cell.value.append(effect.event)

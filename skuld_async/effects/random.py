@@ -15,7 +15,7 @@ from skuld_async._handler import Cell, FunctionHandler, Handler, Installed
 
 if TYPE_CHECKING:
     from skuld_async._frames import Frame
-    from skuld_async._pump import Strand
+    from skuld_async._strand import Strand
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -33,11 +33,15 @@ from skuld_async._frames import NOTHING, Frame, Nothing, Place
 from skuld_async._handler import Cell, Handler, Installed, Lifetime
 from skuld_async._hop import hop
 from skuld_async._misuse import MisuseError
-from skuld_async._signals import Fault, RunCancel, Signal
+from skuld_async._signals import Fault
+from skuld_async._strand import stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
+
+    from skuld_async._signals import Signal
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -148,7 +152,7 @@ class Transact(Around[T_co], frozen=True, eq=False):
                     raise
                 finally:
                     # Neither a commit nor a rollback is cut short.
-                    if _stopped(frame) is not None or anyio.current_effective_deadline() == -math.inf:
+                    if stopped(frame) is not None or anyio.current_effective_deadline() == -math.inf:
                         unit.guard.deadline = grace_ends()
                     unit.guard.shield = True
         if unit.guard.cancelled_caught and ending.raised is None:
@@ -157,7 +161,7 @@ class Transact(Around[T_co], frozen=True, eq=False):
 
     def _rolled_back(self, unit: Unit, frame: Frame, ending: _Ending[T_co]) -> BaseException:
         """Tell *unit* how it ended; gives what is raised behind it."""
-        signal, raised, error = _stopped(frame), ending.raised, ending.error
+        signal, raised, error = stopped(frame), ending.raised, ending.error
         assert error is not None
         if signal is not None:
             unit.stop(signal)
@@ -185,12 +189,6 @@ class _Ending(Generic[T]):
         """What came out of the resource: what the body raised, or an error of its own."""
 
 
-def _stopped(frame: Frame) -> Signal | None:
-    """The signal that stopped the strand; None in cleanup, which a run cancel does not stop."""
-    signal = frame.strand.sticky
-    return None if frame.shielded and isinstance(signal, RunCancel) else signal
-
-
 def _inside(frame: Frame) -> Handler:
     """The scope of a body: it cannot wait, and it may roll back."""
 
@@ -199,7 +197,7 @@ def _inside(frame: Frame) -> Handler:
         rollbacks = _Rollbacks()
         yield rollbacks
         # The body returned, whatever it made of what stopped it.
-        signal = _stopped(frame)
+        signal = stopped(frame)
         if signal is not None:
             raise signal.with_traceback(None)
         if rollbacks.error is not None:

@@ -10,7 +10,7 @@ from typing_extensions import TypeForm, TypeVar, override
 from skuld_async._computation import Around, Computation, Wrapped
 from skuld_async._declared import Declared, declare
 from skuld_async._effect import Effect, Kind, define_effect
-from skuld_async._handler import Cell, Handler, Installed
+from skuld_async._handler import Gathered, Handler, Installed
 from skuld_async._hop import hop
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class _WriterHandler(Handler):
         self._effects = effects
 
     def install(self) -> Installed:
-        cell: Cell[list[Any]] = Cell(self.label, self._declared.type, [])
+        cell: Gathered[Any] = Gathered(self.label, self._declared.type, [])
 
         def tell(effect: Any) -> None:
             cell.value.append(effect.note)

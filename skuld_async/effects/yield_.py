@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from typing_extensions import TypeVar
 
 from skuld_async._effect import Effect, Kind
+from skuld_async._errors import DeclarationError
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from skuld_async._clock import TimedOut
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -34,6 +38,18 @@ class Yield(Effect[T_co], frozen=True, dict=True):
         msgspec.structs.force_setattr(question, "_wait_name", name)
         return question
 
+    def within(self, after: timedelta) -> Effect[T_co | TimedOut]:
+        """The same question with a time: `TimedOut` is the answer where none has come when *after* has passed.
+
+        The moment is fixed when the question is asked, and kept in the log. An answer that comes later is refused.
+        """
+        if not isinstance(after, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody has a type checker
+            raise DeclarationError(f"question.within({after!r:.40})", "this is no time span", "give a timedelta")
+        question: Any = copy.copy(self)
+        msgspec.structs.force_setattr(question, "_wait_within", after)
+        effect: Effect[T_co | TimedOut] = question
+        return effect
+
     @staticmethod
     def of(value: Any) -> Untyped:
         """A question without a declared answer: *value* is the question, any JSON value answers it."""
@@ -45,6 +61,12 @@ class Untyped(Yield[Any], frozen=True):
 
     __sig__ = "Yield.of"
     value: Any
+
+
+def within_of(question: Yield[Any]) -> timedelta | None:
+    """The time that `Yield.within` gave, or None."""
+    after: timedelta | None = getattr(question, "_wait_within", None)
+    return after
 
 
 def name_of(question: Yield[Any]) -> str | None:

@@ -11,12 +11,12 @@ discarded   the request and its error               nothing
 ==========  ======================================  =================================================
 
 Values are JSON that was encoded when the effect was requested or settled; they are decoded only where the type is
-known. Room is kept, in names that no field may take otherwise: ``strand``, ``attempts``, ``deadline``, ``patch``,
-``fork``, ``by``.
+known. Room is kept, in names that no field may take otherwise: ``attempts``, ``patch``, ``fork``, ``by``.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -38,7 +38,9 @@ def raw_value(data: bytes) -> Raw:
 
 EntryState: TypeAlias = Literal["started", "executed", "discarded"]
 Status: TypeAlias = Literal["running", "suspended", "completed", "failed", "cancelled"]
-ErrorKind: TypeAlias = Literal["declared", "domain", "builtin", "other", "group", "result", "body-scope", "run-cancel"]
+ErrorKind: TypeAlias = Literal[
+    "declared", "domain", "builtin", "other", "group", "result", "body-scope", "run-cancel", "timed-out"
+]
 
 
 class ErrorData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -62,6 +64,19 @@ class WaitData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     schema: Raw | UnsetType = UNSET
     """JSON Schema of the answer, until there is one."""
     name: str | None = None
+
+
+class StrandsData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What was decided about the branches of a concurrent effect; absent while nothing was."""
+
+    won: str | None = None
+    """The branch that returned first, of a race."""
+    failed: list[str] = []
+    """The branches whose errors count, in their order."""
+    timed_out: bool = False
+    """Whether the time was over first."""
+    stopped: list[str] = []
+    """Where the other branches were stopped, as `Cancellation.at`."""
 
 
 class MarkData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -94,6 +109,10 @@ class Entry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=F
     """Of a question."""
     mark: MarkData | UnsetType = UNSET
     """Of a loop mark."""
+    deadline: datetime | UnsetType = UNSET
+    """Of a sleep, a question or a concurrent effect: when its time is over."""
+    strands: StrandsData | UnsetType = UNSET
+    """Of a concurrent effect."""
 
 
 class Settled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,12 +122,14 @@ class Settled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
 
 
-class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Cancellation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """That a run was cancelled, and where."""
 
     at: str
     """Id of the request that it cut short; with a ``+``, of the one behind which the body was in its own await."""
     reason: str
+    also: list[str] = []
+    """The same for each further strand."""
 
 
 class Header(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):

@@ -9,10 +9,11 @@ performed; with ``allow_divergence`` the entries are aligned, and what the new c
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, Protocol
 
 from msgspec import UNSET, Raw
 
+from skuld_async._branches import Opening
 from skuld_async._declared import Misfit
 from skuld_async._effect import Kind
 from skuld_async._errors import ResultError, UndecodableError, UnencodableError
@@ -20,7 +21,8 @@ from skuld_async._signals import Fault, RunCancel, Suspend
 from skuld_async.effects.transaction import Begin
 
 from . import divergence, failures
-from .entry import COMMITTED, Entry, ErrorData, Settled, raw_value
+from .book import ROOT
+from .entry import COMMITTED, Entry, ErrorData, raw_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -28,39 +30,63 @@ if TYPE_CHECKING:
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame, Place
 
+    from .book import Book
     from .codec import Codec
-    from .log import Log
     from .transactions import LoggedUnit
 
-_SETTLED_KEPT = 16
 _DIGITS = 19
 """A number of more digits was not made by counting."""
 
 
-class Journal:
-    """The log of one session, at its cursor."""
+class Overdue(Protocol):
+    """A timeout that was over before the session began: what was logged in time counts, and nothing more is done."""
 
-    def __init__(self, log: Log, *, allow_divergence: bool = False, budget: int | None = None) -> None:
-        self.log = log
-        self.entries = log.entries
-        self.remaining = len(log.entries)
+    decided: bool
+
+    def expire(self, frame: Frame, entry: Entry | None, /) -> Never:
+        """Stop what *frame* requests."""
+        ...
+
+
+class Journal:
+    """The log of one strand, at its cursor.
+
+    Args:
+        book: The log of the session.
+        path: Of the strand.
+        parent: The journal of the strand that opened this one.
+        sealed: The entry of the concurrent effect that this strand is a branch of, where that is over.
+    """
+
+    def __init__(
+        self, book: Book, path: str = ROOT, parent: Journal | None = None, sealed: Entry | None = None
+    ) -> None:
+        self.book = book
+        self.path = path
+        self.log = book.log
+        self.entries = book.line(path)
+        self.remaining = len(self.entries)
         """Entries that are not replayed yet, at the end of the list: a live run has nothing to keep up to date."""
-        self.allow_divergence = allow_divergence
-        self.budget = budget
-        """Live effects that may still be performed; None for any number."""
-        self.performed: list[str] = []
-        self.dropped: list[str] = []
-        self.unconsumed: list[str] = []
-        self.suffix = f"~{log.header.suffix}" if log.header.suffix else ""
-        cancelled = log.header.cancelled
+        self.allow_divergence = book.allow_divergence
+        suffix = book.log.header.suffix
+        self.suffix = f"~{suffix}" if suffix else ""
         self.diverged = False
         self.careful = True
         """Whether the short path of local effects is closed."""
         self.counted = False
         """Whether the counters were compared with the ids of the log."""
-        self.cancelled_at = None if cancelled is UNSET else cancelled.at
-        self.units: list[LoggedUnit] = []
+        self.cancelled_at = book.stops.get(path)
+        self.units: list[LoggedUnit] = [] if parent is None else list(parent.units)
         """The transactions around the strand, outermost first."""
+        self.sealed: Entry | None = parent.sealed if sealed is None and parent is not None else sealed
+        self.overdue: Overdue | None = None if parent is None else parent.overdue
+        """The timeout around the strand that was over before this session began."""
+        book.live[path] = self
+
+    def leave(self) -> None:
+        """The strand has ended."""
+        del self.book.live[self.path]
+        self.book.over.add(self.path)
 
     @property
     def cursor(self) -> int:
@@ -85,21 +111,33 @@ class Journal:
             self.spend(frame)
             entry = Entry(self.new_id(frame), codec.sig, data, "started")
             self.add(entry)
-        elif entry.state == "started":
-            self.spend(frame)
-        frame.place.entry_id = entry.id
+            frame.place.entry_id = entry.id
+        else:
+            frame.place.entry_id = entry.id
+            if entry.state == "started":
+                self.spend(frame, entry)
         return entry
 
-    def spend(self, frame: Frame) -> None:
-        """Take one live effect from the budget, or suspend; what is inside a transaction belongs to that one effect."""
+    def spend(self, frame: Frame, entry: Entry | None = None) -> None:
+        """Take one live effect from the budget, or suspend; what is inside a transaction belongs to that one effect.
+
+        Args:
+            frame: Who requests it.
+            entry: Its entry, where it was begun before.
+        """
+        if self.overdue is not None and not self.overdue.decided and not frame.shielded:
+            self.overdue.expire(frame, entry)
+        book = self.book
+        if self.sealed is not None and not self.allow_divergence:
+            raise Fault(divergence.inside(self.sealed, self.entries, self.cursor, frame.line()))
         if self.units:
             unit = self.units[-1]
             if not unit.is_live:
                 raise Fault(divergence.inside(unit.entry, self.entries, self.cursor, frame.line()))
-        elif self.budget is not None:
-            if self.budget == 0:
+        elif book.budget is not None:
+            if book.budget == 0:
                 raise Suspend
-            self.budget -= 1
+            book.budget -= 1
 
     def new_id(self, frame: Frame) -> str:
         """An id that this log has never used."""
@@ -115,7 +153,8 @@ class Journal:
         Calls have numbers but no entries: a helper that was inlined since then still matches, and counts less.
         """
         self.counted = True
-        self.careful = self.allow_divergence or self.budget is not None or bool(self.suffix)
+        book = self.book
+        self.careful = self.allow_divergence or book.budget is not None or bool(self.suffix) or book.is_split
         if self.diverged:
             return  # the suffix is new, so nothing can be met
         places = _places(frame)
@@ -146,14 +185,26 @@ class Journal:
         """From here on, new entries take a suffix of their own."""
         if not self.diverged:
             self.diverged = self.careful = True
-            self.log.header.suffix += 1
-            self.suffix = f"~{self.log.header.suffix}"
+            self.suffix = self.book.next_suffix()
 
     def add(self, entry: Entry) -> None:
         """Put a new entry at the cursor."""
         if self.allow_divergence:
-            self.performed.append(entry.id)
-        self.entries.insert(self.cursor, entry)
+            self.book.performed.append(entry.id)
+        self.insert(self.cursor, entry)
+
+    def insert(self, index: int, entry: Entry) -> None:
+        """Put *entry* at *index* of this strand's entries."""
+        entries, book = self.entries, self.book
+        if book.is_split:
+            book.insert(entry, entries[index] if index < len(entries) else None)
+        entries.insert(index, entry)
+
+    def remove(self, first: int, last: int) -> list[Entry]:
+        """Take the entries from *first* to *last* out of the log, with all strands that they opened."""
+        taken = self.entries[first:last]
+        del self.entries[first:last]
+        return self.book.remove(taken) if self.book.is_split else taken
 
     # -- matching ----------------------------------------------------------------------------------------------------
 
@@ -177,7 +228,10 @@ class Journal:
         self.remaining -= 1
         entry = self.entries[index]
         if entry.state == "started":
-            entry = self.entries[index] = copy.copy(entry)
+            own = self.entries[index] = copy.copy(entry)
+            if self.book.is_split:
+                self.book.replace(entry, own)
+            return own
         return entry
 
     def _is(self, entry: Entry, codec: Codec, data: Raw) -> bool:
@@ -188,9 +242,14 @@ class Journal:
         undone = undone_in((*self.entries, *self.log.dropped), but=[unit.entry.id for unit in self.units])
         for index in range(cursor, len(self.entries)):
             entry = self.entries[index]
-            if not entry.id.startswith(undone) and self._is(entry, codec, data):
+            if entry.id.startswith(undone):
+                continue
+            if self._is(entry, codec, data):
                 self.pass_over(index)
                 return self.take()
+            if issubclass(codec.kind, Opening) and entry.sig in codec.names:  # with other branches than before
+                self.pass_over(index)
+                return self._begin_again(data)
         if codec.kind.__kind__ is not Kind.EXTERNAL:
             return None
         for index, entry in enumerate(self.log.dropped):
@@ -198,21 +257,49 @@ class Journal:
                 del self.log.dropped[index]
                 nested = [one for one in self.log.dropped if one.id.startswith(f"{entry.id}/")]
                 self.log.dropped[:] = [one for one in self.log.dropped if one not in nested]
-                self.entries[cursor:cursor] = [entry := copy.copy(entry), *nested]
-                self.remaining += len(nested)  # its handler's own are still to be replayed, right behind it
-                return entry
+                return self._take_over([copy.copy(entry), *nested])
+        return self._take_from_elsewhere(codec, data)
+
+    def _begin_again(self, data: Raw) -> Entry:
+        """The next entry, of a concurrent effect, as it was before anything was decided."""
+        index = self.cursor
+        self.remaining -= 1
+        old = self.entries[index]
+        entry = self.entries[index] = Entry(old.id, old.sig, data, "started", deadline=old.deadline)
+        if self.book.is_split:
+            self.book.replace(old, entry)
+        return entry
+
+    def _take_over(self, found: Sequence[Entry]) -> Entry:
+        """Put *found* at the cursor: a call, which is passed, and what its handler made, which is still to come."""
+        cursor = self.cursor
+        for offset, entry in enumerate(found):
+            self.insert(cursor + offset, entry)
+        self.remaining += len(found) - 1
+        return found[0]
+
+    def _take_from_elsewhere(self, codec: Codec, data: Raw) -> Entry | None:
+        """The executed call that another strand holds and has not come to: branches may have changed places."""
+        for entries, index, journal in self.book.elsewhere(self.path):
+            entry = entries[index]
+            if entry.state == "executed" and self._is(entry, codec, data):
+                found = entries[index : index + 1 + count_nested(entries, index)]
+                del entries[index : index + len(found)]
+                if journal is not None:
+                    journal.remaining -= len(found)
+                self.book.remove(found)
+                return self._take_over([copy.copy(found[0]), *found[1:]])
         return None
 
     def pass_over(self, until: int) -> None:
         """Pass over the entries from the cursor to *until*; they stay in the log, out of the way."""
         cursor = self.cursor
-        passed = self.entries[cursor:until]
-        if passed:
+        if until > cursor:
             self.diverge()
-        self.dropped += [entry.id for entry in passed]
-        self.log.dropped += passed
-        del self.entries[cursor:until]
-        self.remaining -= len(passed)
+            self.remaining -= until - cursor
+            passed = self.remove(cursor, until)
+            self.book.dropped += [entry.id for entry in passed]
+            self.log.dropped += passed
 
     def close(self, ended: str) -> None:
         """The computation has ended; whatever the log still holds is a divergence."""
@@ -221,10 +308,9 @@ class Journal:
         cursor = self.cursor
         if not self.allow_divergence:
             raise Fault(divergence.unconsumed(self.entries, cursor, ended))
-        left = self.entries[cursor:]
-        self.unconsumed = [entry.id for entry in left]
+        left = self.remove(cursor, len(self.entries))
+        self.book.unconsumed += [entry.id for entry in left]
         self.log.dropped += left
-        del self.entries[cursor:]
         self.remaining = 0
 
     def nested(self, entry: Entry) -> list[Entry]:
@@ -241,8 +327,14 @@ class Journal:
         first = next(index for index in range(len(entries), 0, -1) if entries[index - 1] is entry)
         last = first + count_nested(entries, first - 1)
         self.remaining -= max(0, last - max(first, cursor))
-        del entries[first:last]
-        self.performed = [one for one in self.performed if not one.startswith(f"{entry.id}/")]
+        self.remove(first, last)
+        performed = self.book.performed
+        performed[:] = [one for one in performed if not one.startswith(f"{entry.id}/")]
+
+    def hurry(self) -> None:
+        """The strand is stopped: what its transactions do now has the grace time, and no more."""
+        for unit in self.units:
+            unit.hurry()
 
     # -- settling ----------------------------------------------------------------------------------------------------
 
@@ -274,12 +366,6 @@ class Journal:
         if entry.state == "started":
             self.abandon(entry, "run-cancel")
         return entry
-
-    def answered(self, entry: Entry, digest: str) -> None:
-        """Remember that a question has its answer."""
-        settled = self.log.header.settled
-        settled.append(Settled(entry.id, digest))
-        del settled[:-_SETTLED_KEPT]
 
     # -- replaying ---------------------------------------------------------------------------------------------------
 

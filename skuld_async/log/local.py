@@ -272,7 +272,7 @@ def perform_again(entry: Entry, inner: Scope) -> None:
 
 
 def _perform_in(scope: Scope, entry: Entry) -> None:
-    for kind, route in scope.routes.items():
+    for kind, route in scope.whole().routes.items():
         if (
             kind.__kind__ in (Kind.LOCAL, Kind.DERIVED)
             and entry.sig in (kind.__sig__, *kind.__aliases__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -32,6 +33,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Of the question: an answer is bound to it."""
     name: str | None = None
     """Given by ``question.named(...)``."""
+    deadline: datetime | None = None
+    """When its time is over, where it was asked ``within(...)`` one."""
 
     def __repr__(self) -> str:
         return f"<Wait {self.ref}: {self.sig} {bytes(self.question).decode(errors='replace')}>"
@@ -123,6 +126,7 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
                 Raw(b"{}") if entry.wait.schema is UNSET else entry.wait.schema,
                 entry.wait.digest,
                 entry.wait.name,
+                None if entry.deadline is UNSET else entry.deadline,
             )
             for entry in self.entries
             if entry.wait is not UNSET and entry.state == "started"

@@ -91,7 +91,7 @@ class Marks:
         journal = self.journal
         for index in range(journal.cursor - 1, -1, -1):
             if journal.entries[index].id == previous:
-                del journal.entries[index : journal.cursor]
+                journal.remove(index, journal.cursor)
                 return
 
     def _snapshot(self, frame: Frame) -> dict[str, Raw]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from skuld_async._effect import Interceptor, Observation
 
     from .log import Log
+
+
+LINGER = timedelta(seconds=1)
 
 
 class Options(TypedDict, total=False):
@@ -27,5 +31,7 @@ class Options(TypedDict, total=False):
     """Whether `mark_loop` removes earlier iterations; True if it is left out."""
     state_keys: Collection[str]
     """Labels of the cells that marks keep, as ``["State[cart]"]``; all if it is left out."""
+    linger: timedelta
+    """For how long `start` and `resume` wait for a sleep or a timeout before they suspend; a second if left out."""
     into: Log
     """An empty log that the session writes to: a caller that is cancelled still holds it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeAlias
 
 import msgspec
@@ -87,9 +88,13 @@ class Suspended(_Outcome, frozen=True, eq=False, kw_only=True):
     """
 
     question: Any = None
-    """The question itself, or None."""
+    """The question of `wait` itself, or None."""
     wait: Wait | None = None
-    """The open question as a form or a bot needs it, or None."""
+    """The open question as a form or a bot needs it, or None; where several are open, the one of the last entry."""
+    waits: tuple[Wait, ...] = ()
+    """All open questions."""
+    wake_at: datetime | None = None
+    """When the next sleep or timeout is over, or None: `resume` then, without an answer."""
 
     @property
     def value(self) -> Never:
@@ -97,6 +102,8 @@ class Suspended(_Outcome, frozen=True, eq=False, kw_only=True):
         detail = "it was stopped on its way; resume(comp, log, *handlers) goes on"
         if self.wait is not None:
             detail = f"it waits at {self.wait.id} for the answer to {self.question!r}"
+        elif self.wake_at is not None:
+            detail = f"it sleeps until {self.wake_at}; resume(comp, log, *handlers) goes on then"
         raise StillWaitingError(self.log.header.run, detail)
 
 

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import enum
-import math
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from msgspec import UNSET
 
+from skuld_async._clock import TimedOut, due_in
 from skuld_async._declared import Misfit, describe
-from skuld_async._errors import InvalidAnswerError, NotWaitingError
-from skuld_async._misuse import DeadlineAcrossYieldError, TransientScopeError
-from skuld_async._signals import Fault, RunCancel, Signal
+from skuld_async._errors import InvalidAnswerError, NotWaitingError, TooLateError
+from skuld_async._signals import Fault, RunCancel, Suspend
+from skuld_async.effects.yield_ import within_of
 
 from . import waits
 from .codec import codec_of
+from .entry import ErrorData
 from .local import perform_nested, wait_where_given_up
+from .log import ref_of
+from .pauses import Pause, refuse_what_cannot_wait
 from .recording import replayed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from skuld_async._frames import Frame
     from skuld_async.effects.yield_ import Yield
 
+    from .book import Book
     from .codec import Codec
     from .entry import Entry
     from .journal import Journal
-    from .log import Wait
+    from .log import Log, Wait
 
 
 class NoAnswer(enum.Enum):
@@ -46,116 +50,152 @@ class Answer:
     def __init__(self, value: Any, to: Wait | str | None) -> None:
         self.value = value
         self.to = to
+        """As the caller gave it."""
+        self.wait = ""
+        """Id of the entry that it is meant for."""
+        self.digest = ""
+
+    def address(self, log: Log, *, allow_divergence: bool) -> None:
+        """Find the wait that it is meant for; raises `AnswerError` where it may settle none."""
+        wait = waits.addressed(log, self.to)
+        self.wait, self.digest = wait.id, wait.digest
+        if allow_divergence and self.to is None:
+            self.to = wait  # the computation may come to another question
 
 
-class Parked:
-    """The strand, waiting in its task for an answer."""
+def answers_of(answer: Any, to: Wait | str | None, answers: Mapping[str, Any] | None) -> list[Answer]:
+    """The answers that a verb was given."""
+    given = [] if isinstance(answer, NoAnswer) else [Answer(answer, to)]
+    return [*given, *(Answer(value, ref) for ref, value in (answers or {}).items())]
 
-    def __init__(self, codec: Codec, entry: Entry) -> None:
+
+class Parked(Pause):
+    """A strand that waits for an answer."""
+
+    def __init__(self, codec: Codec, entry: Entry, frame: Frame) -> None:
+        super().__init__(frame, entry)
         self.codec = codec
-        self.entry = entry
-        self.woken = anyio.Event()
         self.value: Any = None
-        self.signal: Signal | None = None
 
 
 class Questions:
-    """The questions of one session: each is answered from the log, by the answer that came with it, or by waiting."""
+    """The questions of one session: each is answered from the log, by an answer that came with it, or by waiting."""
 
-    def __init__(self, journal: Journal, answer: Answer | None, changed: Callable[[], None]) -> None:
-        self.parked: Parked | None = None
-        """The strand, while it waits."""
-        self.last: Yield[Any] | None = None
-        """The question that was asked last."""
-        self._journal = journal
-        self._answer = answer
+    def __init__(self, book: Book, answers: list[Answer], changed: Callable[[], None]) -> None:
+        self.asked: dict[str, Yield[Any]] = {}
+        """The open questions, by their entries' ids, in the order in which they were asked."""
         self.changed = changed
-        """Called when the strand comes to wait."""
+        """Called when a strand comes to wait."""
+        self._book = book
+        self._answers = answers
+        self._parked: dict[str, Parked] = {}
 
-    async def ask(self, question: Yield[Any], frame: Frame) -> Any:
+    async def ask(self, journal: Journal, question: Yield[Any], frame: Frame) -> Any:
         """Serve *question*."""
         codec = codec_of(type(question))
-        await _refuse_what_cannot_wait(codec, frame)
-        self.last = question
-        journal = self._journal
-        entry = journal.begin(codec, question, frame)
+        if isinstance(frame.strand.sticky, RunCancel):  # cleanup, which nobody is there to answer
+            frame.strand.refused.append(f"{codec.label} at {frame.line()}")
+            raise RunCancel
+        await refuse_what_cannot_wait(codec.label, frame)
+        try:
+            entry = journal.begin(codec, question, frame)
+        except Suspend:
+            self.asked[frame.place.current_id] = question  # a replay shows it, and goes no further
+            raise
         if entry.state != "started":
             perform_nested(entry, journal, frame.table.scope)
             await wait_where_given_up(entry)
-            return replayed(codec, entry, journal)
+            return _timed_out(entry) or replayed(codec, entry, journal)
         if entry.wait is UNSET:
             entry.wait = waits.open_wait(codec, entry, question)
-        if self._answer is not None:
-            answer, self._answer = self._answer, None
-            waits.check_question(entry, answer.to, journal.log.header.run)
+        within = within_of(question)
+        if within is not None and entry.deadline is UNSET:
+            entry.deadline = await due_in(frame, within)
+        parked = Parked(codec, entry, frame)
+        answer = self._answer_for(entry, journal, frame)
+        if answer is not None:
             try:
-                return self._accept(codec, entry, answer.value)
-            except InvalidAnswerError as error:
+                return self._accept(parked, answer.value)
+            except (InvalidAnswerError, TooLateError) as error:
                 raise Fault(error) from None
-        journal.log.header.status = "suspended"
+        self.asked[entry.id] = question
         if journal.allow_divergence:
             journal.close("waits")
-        return await self._wait(codec, entry)
+        return await self._wait(parked, journal)
 
-    async def _wait(self, codec: Codec, entry: Entry) -> Any:
-        self.parked = parked = Parked(codec, entry)
+    def _answer_for(self, entry: Entry, journal: Journal, frame: Frame) -> Answer | None:
+        """The answer for the question of *entry*; one that nobody else can take is not lost in silence."""
+        digest = waits.digest_of(entry)
+        for answer in self._answers:
+            if answer.wait == entry.id or (journal.allow_divergence and answer.digest == digest):
+                break
+        else:
+            if not self._answers or frame.strand.crew.moving > 1:
+                return None
+            answer = self._answers[0]
+        self._answers.remove(answer)
+        waits.check_question(entry, answer.to, self._book.log.header.run)
+        return answer
+
+    async def _wait(self, parked: Parked, journal: Journal) -> Any:
+        entry = parked.entry
+        self._parked[entry.id] = parked
         self.changed()
         try:
-            await parked.woken.wait()
+            await parked.wait(journal)
         except anyio.get_cancelled_exc_class():
             # A scope of the body gave the question up; whoever stops the session wakes the strand instead.
             if entry.state == "executed":
                 return parked.value  # it was answered first
-            self.parked = None
-            self._journal.abandon(entry, "body-scope")
-            self._journal.log.header.status = "running"
+            if parked.stopped is None:
+                journal.abandon(entry, "body-scope")
+                self._goes_on(entry)
             raise
-        if parked.signal is not None:
-            if isinstance(parked.signal, RunCancel):
-                self._journal.abandon(entry, "run-cancel")
-            raise parked.signal
+        finally:
+            self._parked.pop(entry.id, None)
+        if entry.state != "executed":
+            self._goes_on(entry)
+            journal.abandon(entry, "timed-out")
+            waits.without_schema(entry)
+            return _timed_out(entry)
         return parked.value
 
-    def _accept(self, codec: Codec, entry: Entry, value: Any) -> Any:
+    def _goes_on(self, entry: Entry) -> None:
+        del self.asked[entry.id]
+        self._book.log.header.status = "running"
+
+    def _accept(self, parked: Parked, value: Any) -> Any:
         """Decode, then consume."""
+        codec, entry = parked.codec, parked.entry
+        log = self._book.log
+        if parked.timer.is_due:
+            raise TooLateError(ref_of(log.header.run, entry.id, waits.digest_of(entry)), f"{entry.deadline}")
         try:
             data, back = codec.answer.admit(value)
         except Misfit as error:
             raise InvalidAnswerError(codec.label, entry.id, str(error), describe(codec.answer.type)) from None
-        waits.close_wait(self._journal, entry, data)
-        self._journal.log.header.status = "running"
+        waits.close_wait(log, entry, data)
+        log.header.status = "running"
         return back
 
-    def answer(self, value: Any, to: Wait | str | None) -> None:
-        """Settle the open question and let the strand go on; raises `AnswerError`, and then nothing was consumed."""
-        log = self._journal.log
-        waits.check_address(log, to)
-        parked = self.parked
+    def is_parked(self, wait: str) -> bool:
+        """Whether a strand waits at the entry *wait*."""
+        return wait in self._parked
+
+    def answer(self, value: Any, wait: str) -> None:
+        """Settle an open question and let its strand go on; raises `AnswerError`, and then nothing was consumed."""
+        parked = self._parked.get(wait)
         if parked is None:
-            raise NotWaitingError(log.header.run, log.header.status)
-        parked.value = self._accept(parked.codec, parked.entry, value)
-        self.wake(None)
-
-    def wake(self, signal: Signal | None) -> None:
-        """Let the strand go on, with its answer or with the signal that stops it."""
-        if self.parked is not None:
-            self.parked.signal = signal
-            self.parked.woken.set()
-            self.parked = None
+            header = self._book.log.header
+            raise NotWaitingError(header.run, header.status)
+        parked.value = self._accept(parked, value)
+        del self._parked[wait], self.asked[wait]
+        parked.timer.wake()
 
 
-async def _refuse_what_cannot_wait(codec: Codec, frame: Frame) -> None:
-    """Refuse a question in the cleanup of a cancelled run, inside a deadline, or in a scope that cannot wait."""
-    if isinstance(frame.strand.sticky, RunCancel):  # cleanup, which nobody is there to answer
-        frame.strand.refused.append(f"{codec.label} at {frame.line()}")
-        raise RunCancel
-    deadline = anyio.current_effective_deadline()
-    if deadline == -math.inf:
-        await anyio.sleep_forever()  # the body asks inside a scope that it has cancelled
-    if deadline != math.inf:
-        raise Fault(DeadlineAcrossYieldError(codec.label, frame.line()))
-    # A handler that asks does not see the scopes in which its effect was requested, but it keeps them waiting.
-    for one in (frame, *reversed(frame.strand.stack)):
-        for scope in one.table.scope.outwards():
-            if scope.transient:
-                raise Fault(TransientScopeError(codec.label, scope.transient[-1], frame.line()))
+def _timed_out(entry: Entry) -> TimedOut | None:
+    """The answer where the time was over, else None."""
+    error, due = entry.error, entry.deadline
+    if isinstance(error, ErrorData) and error.kind == "timed-out" and due is not UNSET:
+        return TimedOut(due)
+    return None

@@ -14,19 +14,22 @@ control    see `loops`, `questions` and `transactions`
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from msgspec import UNSET, Raw
 
-from skuld_async._chain import caller
+from skuld_async._branches import Opening
+from skuld_async._chain import Chain, caller
 from skuld_async._context import is_cancelled
 from skuld_async._effect import Kind
 from skuld_async._errors import EffectError, ResultError
 from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal, Suspend
+from skuld_async.effects.clock import Sleep
 from skuld_async.effects.loop import Mark
 from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
@@ -34,19 +37,39 @@ from skuld_async.effects.yield_ import Yield
 from .codec import codec_of
 from .entry import Entry
 from .local import Local, give_up, perform_nested, settled, wait_where_given_up
+from .loops import Marks
+from .sleeping import sleeping
 from .stopping import stopping
+from .teams import concurrent
 from .transactions import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from skuld_async._effect import Effect
+    from skuld_async._effect import Effect, Interceptor, Observation
     from skuld_async._frames import Frame
-    from skuld_async._pump import Strand
+    from skuld_async._strand import Strand
 
     from .codec import Codec
     from .journal import Journal
-    from .loops import Marks
+    from .strands import Bind
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """How all strands of a session are recorded."""
+
+    ask: Callable[[Journal, Any, Frame], Any]
+    """Serves a question that no handler answers."""
+    only: tuple[type, ...] | None
+    """The families of local and recorded effects that are logged; all if None."""
+    prune: bool
+    state_keys: Collection[str] | None
+    intercept: Sequence[Interceptor]
+    observe: Sequence[Callable[[Observation], None]]
+
+    def bind(self, recorder: Recorder) -> Bind:
+        """What binds the routes of the strand that *recorder* records."""
+        return Chain(self.intercept, self.observe, recorder).bind
 
 
 class Recorder:
@@ -55,25 +78,21 @@ class Recorder:
     def __init__(
         self,
         journal: Journal,
-        marks: Marks,
-        ask: Callable[[Any, Frame], Any],
-        cancel: Callable[[], None],
-        only: Sequence[type] | None,
+        rules: Rules,
     ) -> None:
         self.journal = journal
-        self.marks = marks
-        self.ask = ask
-        """Serves a question that no handler answers."""
-        self.cancel = cancel
-        """Cancels the run once more, where it was cancelled before."""
-        self.only = None if only is None else tuple(getattr(key, "__family__", key) for key in only)
+        self.rules = rules
+
+    def beside(self, journal: Journal) -> Bind:
+        """What binds the routes of another strand of the session, by the same rules."""
+        return self.rules.bind(Recorder(journal, self.rules))
 
     def bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:
         """The route that logs *kind*; *live* performs it."""
         route = self._bind(kind, live)
         if route is None or self.journal.cancelled_at is None or kind.__kind__ is Kind.UNLOGGED:
             return route
-        return stopping(kind, route, self.journal, self.cancel)
+        return stopping(kind, route, self.journal)
 
     @cached_property
     def _cut_off(self) -> frozenset[str]:
@@ -82,15 +101,20 @@ class Recorder:
         return frozenset(one.sig for one in entries if one.error is not UNSET and one.error.kind == "body-scope")
 
     def _bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:  # noqa: PLR0911 - the table above
+        rules, journal = self.rules, self.journal
         if issubclass(kind, Mark):
-            return Route(SYNC_FRAMED, self.marks.mark)
+            return Route(SYNC_FRAMED, Marks(journal, prune=rules.prune, state_keys=rules.state_keys).mark)
         if live is None:
-            return Route(ASYNC_FRAMED, self.ask) if issubclass(kind, Yield) else None
-        family = kind.__kind__
-        if self.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, self.only):
-            family = Kind.UNLOGGED
+            return Route(ASYNC_FRAMED, partial(rules.ask, journal)) if issubclass(kind, Yield) else None
         if issubclass(kind, Begin):
-            return transaction(live, self.journal)
+            return transaction(live, journal)
+        if issubclass(kind, Opening):
+            return concurrent(kind, journal, self.beside)
+        if issubclass(kind, Sleep):
+            return sleeping(journal)
+        family = kind.__kind__
+        if rules.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, rules.only):
+            family = Kind.UNLOGGED
         codec = codec_of(kind)
         if family is Kind.UNLOGGED:
             return _unlogged(live)

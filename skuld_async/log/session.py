@@ -13,30 +13,32 @@ import anyio
 from msgspec import UNSET, Raw
 from typing_extensions import TypeVar
 
-from skuld_async._chain import Chain
-from skuld_async._computation import Computation, grace_ends
+from skuld_async._computation import Computation
 from skuld_async._context import current_strand
 from skuld_async._declared import Misfit, describe
 from skuld_async._effect import Effect
 from skuld_async._errors import DeploymentError, DivergenceError, LifetimeError, UnencodableError
 from skuld_async._frames import strip
-from skuld_async._pump import Strand, drive
-from skuld_async._run import fault_of
+from skuld_async._pump import drive
+from skuld_async._run import fault_of, fault_that_stopped
 from skuld_async._scopes import Scope, open_scope
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend
+from skuld_async._strand import Crew, Strand
 
 from . import failures, waits
+from .book import Book
 from .divergence import Divergence
 from .entry import Cancellation
 from .identity import check_identity, declared_result, root_call, version_of
 from .journal import Journal, culprit
-from .loops import Marks
+from .options import LINGER
 from .outcome import Cancelled, Completed, Failed, Suspended
 from .questions import Answer, Questions
-from .recording import Recorder
-from .stopping import StoppingStrand, behind
+from .recording import Recorder, Rules
+from .stopping import places_of, strand_on
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
 
     from anyio.abc import TaskGroup
@@ -44,9 +46,11 @@ if TYPE_CHECKING:
     from skuld_async._declared import Declared
     from skuld_async._handler import Handler
 
+    from .entry import Entry
     from .log import Log, Wait
     from .options import Options
     from .outcome import Outcome
+    from .strands import LoggedStrand
 
 T = TypeVar("T")
 
@@ -64,7 +68,7 @@ class Session(Generic[T]):
         handlers: tuple[Handler, ...],
         options: Options,
         *,
-        answer: Answer | None = None,
+        answers: list[Answer] | None = None,
         allow_divergence: bool = False,
         budget: int | None = None,
     ) -> None:
@@ -73,24 +77,28 @@ class Session(Generic[T]):
         self._comp = comp
         self._handlers = handlers
         check_identity(log, comp)
-        if answer is not None:
-            waits.check_address(log, answer.to)
-            if allow_divergence and answer.to is None:
-                answer.to = log.waits[-1]  # the computation may come to another question
+        for answer in answers or ():
+            answer.address(log, allow_divergence=allow_divergence)
         self._expected = log.header.status
         if log.header.status in ("completed", "failed"):
             budget = 0  # nothing is left to be performed
-        self._journal = Journal(log, allow_divergence=allow_divergence, budget=budget)
-        self._questions = Questions(self._journal, answer, self._notify)
-        marks = Marks(self._journal, prune=options.get("prune_loops", True), state_keys=options.get("state_keys"))
-        recorder = Recorder(self._journal, marks, self._questions.ask, self._cancel_again, options.get("effects"))
-        self._options = options
-        self._recorder: Recorder | None = recorder
-        self._strand: Strand | None = None
+        self._book = Book(log, allow_divergence=allow_divergence, budget=budget)
+        self._journal = Journal(self._book)
+        self._questions = Questions(self._book, answers or [], self._notify)
+        only = options.get("effects")
+        self._rules: Rules | None = Rules(
+            self._questions.ask,
+            None if only is None else tuple(getattr(key, "__family__", key) for key in only),
+            options.get("prune_loops", True),
+            options.get("state_keys"),
+            options.get("intercept", ()),
+            options.get("observe", ()),
+        )
+        linger = options.get("linger", LINGER)
+        self._crew = Crew(self._still, linger.total_seconds())
+        self._strand: LoggedStrand | None = None
         self._scope: Scope | None = None
         self._shield = anyio.CancelScope(shield=True)
-        self._body = anyio.CancelScope()
-        """Around the strand alone, so that the lifetimes of its handlers are left in peace."""
         self._early: Signal | None = None
         """What stopped the run before it had a strand."""
         self._changed = anyio.Event()
@@ -102,7 +110,7 @@ class Session(Generic[T]):
 
     async def __aenter__(self) -> Self:
         await anyio.lowlevel.checkpoint_if_cancelled()  # a host that is cancelled already begins nothing
-        self._group = anyio.create_task_group()
+        self._group = self._crew.group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._run)
         return self
@@ -129,7 +137,7 @@ class Session(Generic[T]):
         Raises:
             DeploymentError: With ``.log``: after the fix, `resume` goes on.
         """
-        while not self._ended and self._questions.parked is None:
+        while not self._ended and self._crew.moving:
             await self._changed.wait()
         if self._crash is not None:
             self._told = True
@@ -139,23 +147,26 @@ class Session(Generic[T]):
         return self._suspended()
 
     async def answer(self, value: Any, *, to: Wait | str | None = None) -> None:
-        """Answer the open question; the run goes on in its task.
+        """Answer an open question; the run goes on in its task.
 
         Args:
             value: The answer.
-            to: The wait, or its ``ref``, that the answer is meant for; the open one if None.
+            to: The wait, or its ``ref``, that the answer is meant for; the open one if None, and if there is only one.
 
         Raises:
             AnswerError: The answer is refused, and the wait stays open.
         """
         try:
-            self._questions.answer(value, to)
+            wait = waits.addressed(self.log, to).id
+            while not self._questions.is_parked(wait) and not self._ended and self._crew.moving:
+                await self._changed.wait()  # its strand is on its way
+            self._questions.answer(value, wait)
         except DeploymentError as error:
             raise self._with_log(error) from None
 
     async def cancel(self, reason: str = "cancelled") -> Outcome[T]:
         """Cancel the run for good: recorded first, then delivered; brackets and `ensure` still do their cleanup."""
-        while self._journal.remaining and not self._ended:  # noqa: ASYNC110 - the end of a replay is no event
+        while self._book.is_early() and not self._ended:  # noqa: ASYNC110 - the end of a replay is no event
             await anyio.sleep(_POLL)  # what the log holds comes first
         concluded = self._ended or self._outcome is not None or self._crash is not None
         if not concluded and self.log.header.cancelled is UNSET:
@@ -167,11 +178,11 @@ class Session(Generic[T]):
     # -- the strand --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        options = self._options
-        chain = Chain(options.get("intercept", ()), options.get("observe", ()), self._recorder)
+        assert self._rules is not None
+        bind = self._rules.bind(Recorder(self._journal, self._rules))
         try:
             with self._shield:
-                async with open_scope(None, self._handlers, "", chain.bind) as scope:
+                async with open_scope(None, self._handlers, "", bind) as scope:
                     self._scope = scope
                     await self._drive(scope)
         except BaseException as error:  # of a handler's lifetime; the caller gets it from `outcome`
@@ -180,8 +191,8 @@ class Session(Generic[T]):
             self._ended = True
             self._notify()
             # What refers back to this session lets go of it: a log is freed with its outcome, not at some collection.
-            self._recorder = self._strand = None
-            self._questions.changed = _nothing
+            self._rules = self._strand = self._crew.root = None
+            self._questions.changed = self._crew.still = _nothing
 
     def _lifetime_failed(self, error: BaseException) -> None:
         if self._scope is None or not isinstance(error, Exception):
@@ -194,16 +205,15 @@ class Session(Generic[T]):
 
     async def _drive(self, scope: Scope) -> None:
         header = self.log.header
-        at = self._journal.cancelled_at
-        again = Strand(header.run, header.seed) if at is None else None
-        self._strand = strand = again or StoppingStrand(header.run, header.seed, at or "", self._cancel_again)
+        self._strand = self._crew.root = strand = strand_on(self._journal, header.run, header.seed)
+        strand.crew = self._crew
         if self._early is not None:
             strand.stop(self._early)
         token = current_strand.set(strand)
         value: Any = None
         error: BaseException | None = None
         try:
-            with self._body:
+            with anyio.CancelScope() as strand.body:  # the lifetimes of its handlers are left in peace
                 value = await drive(strand, self._comp, scope)
         except BaseException as raised:
             error = strip(raised)
@@ -217,12 +227,13 @@ class Session(Generic[T]):
             self._crash = self._with_log(failure)
         finally:
             del error
+            self._crew.fault = None
             if strand.sticky is not None:  # its traceback holds frames, which hold this session
                 strand.sticky.__traceback__ = strand.sticky.__context__ = None
 
     def _conclude(self, strand: Strand, value: Any, error: BaseException | None) -> None:
         """What the strand's end means: the signal that stopped it decides, whatever the body made of it."""
-        sticky = strand.sticky
+        sticky = fault_that_stopped(strand) or strand.sticky
         header = self.log.header
         if self._journal.diverged:
             header.version = version_of(self._comp)
@@ -281,21 +292,12 @@ class Session(Generic[T]):
     def _cancel(self, reason: str) -> None:
         header = self.log.header
         strand = self._strand
-        at = "0/0+"
-        if strand is not None and strand.stack:
-            place = strand.stack[-1].place
-            is_cut = self._questions.parked is not None or place.serving is not None
-            at = place.current_id if is_cut else behind(place)
-        header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason))
-        self._stop(RunCancel())
-
-    def _cancel_again(self) -> None:
-        """The run was cancelled before, and it took effect here."""
-        self._journal.cancelled_at = None
+        at, *also = ["0/0+"] if strand is None else places_of(strand)
+        header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason), also)
         self._stop(RunCancel())
 
     def _stop(self, signal: Signal) -> None:
-        """Let *signal* reach the strand: at its wait, in its call, or wherever its body is."""
+        """Let *signal* reach all strands."""
         if self._ended:
             return
         strand = self._strand
@@ -304,33 +306,35 @@ class Session(Generic[T]):
             if not isinstance(signal, RunCancel):
                 self._shield.cancel()
             return
-        strand.stop(signal)
-        for unit in self._journal.units:
-            unit.hurry()
-        if isinstance(signal, Suspend):  # what the body holds is let go of, but not for ever
-            self._body.deadline = grace_ends()
-        if self._questions.parked is not None:
-            self._questions.wake(signal)
-        elif isinstance(signal, RunCancel) and strand.stack and strand.stack[-1].shielded:
-            self._body.deadline = grace_ends()
-        elif strand.in_flight is not None:
-            strand.in_flight.cancel()
-        elif strand.stack:
-            self._body.cancel()
-        else:
-            self._shield.cancel()  # what is still running are the exits of lifetimes
+        if strand.stack:
+            strand.interrupt(signal)
+        else:  # what is still running are the exits of lifetimes
+            strand.stop(signal)
+            self._shield.cancel()
+
+    def _still(self) -> None:
+        """No strand can move."""
+        if self._book.paused:
+            self.log.header.status = "suspended"
+        self._notify()
 
     # -- details -----------------------------------------------------------------------------------------------------
 
     def _suspended(self) -> Suspended:
         open_waits = self.log.waits
-        question = self._questions.last if open_waits else None
-        return Suspended(question=question, wait=open_waits[-1] if open_waits else None, **self._common())
+        wait = open_waits[-1] if open_waits else None
+        return Suspended(
+            question=None if wait is None else self._questions.asked.get(wait.id),
+            wait=wait,
+            waits=tuple(open_waits),
+            wake_at=min((due for due in map(_due, self.log.entries) if due is not None), default=None),
+            **self._common(),
+        )
 
     def _common(self) -> dict[str, Any]:
-        journal = self._journal
+        book = self._book
         cells = {} if self._scope is None else {cell.name: cell.value for cell in self._scope.cells.values()}
-        accepted = Divergence(tuple(journal.performed), tuple(journal.dropped), tuple(journal.unconsumed))
+        accepted = Divergence(tuple(book.performed), tuple(book.dropped), tuple(book.unconsumed))
         return {"log": self.log, "cells": cells, "divergence": accepted}
 
     def _with_log(self, error: DeploymentError) -> DeploymentError:
@@ -353,6 +357,10 @@ def _unfit(value: Any, declared: Declared[Any], error: Misfit) -> str:
         return "it is a request that nobody has made; write `x = yield request`, then `yield Return(x)`"
     kinds = f"it is of type {describe(type(value))}, where {describe(declared.type)} is declared"
     return f"{error} ({kinds})"
+
+
+def _due(entry: Entry) -> datetime | None:
+    return entry.deadline if entry.state == "started" and entry.deadline is not UNSET else None
 
 
 def _nothing() -> None:

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from skuld_async._pump import Strand
 from skuld_async._scopes import Route
 from skuld_async._signals import RunCancel
 from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
 from .local import perform_nested
+from .strands import LoggedStrand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame, Place
+    from skuld_async._strand import Strand
 
     from .entry import Entry
     from .journal import Journal
@@ -33,15 +34,29 @@ def behind(place: Place) -> str:
     return f"{place.prefix}{place.count}+"
 
 
-class StoppingStrand(Strand):
-    """The strand of a run that was cancelled in an await of its body: there it is cancelled again."""
+def places_of(strand: Strand) -> list[str]:
+    """Where *strand* would be stopped now: it alone, or the strands that it waits for."""
+    if strand.waiting is not None:
+        inner = [place for other in strand.waiting.strands() for place in places_of(other)]
+        if inner:
+            return inner
+    cut_at = strand.cut_at if isinstance(strand, LoggedStrand) else None
+    if cut_at is not None:
+        return [cut_at]
+    if not strand.stack:
+        return [f"{strand.path}/0+"]
+    place = strand.stack[-1].place
+    return [place.current_id if place.serving is not None else behind(place)]
 
-    __slots__ = ("_is_running", "at", "cancel")
 
-    def __init__(self, run: str, seed: str, at: str, cancel: Callable[[], None]) -> None:
+class StoppingStrand(LoggedStrand):
+    """A strand that was stopped in an await of its body: there it is stopped again."""
+
+    __slots__ = ("_is_running", "at")
+
+    def __init__(self, run: str, seed: str, journal: Journal, at: str, parent: Strand | None = None) -> None:
         self.at = at
-        self.cancel = cancel
-        super().__init__(run, seed)
+        super().__init__(run, seed, journal, parent)
 
     @property
     def running(self) -> bool:
@@ -55,10 +70,18 @@ class StoppingStrand(Strand):
             return
         place = self.stack[-1].place
         if place.serving is None and behind(place) == self.at:
-            self.cancel()
+            self.stop_again()
 
 
-def stopping(kind: type[Effect[Any]], route: Route, journal: Journal, cancel: Callable[[], None]) -> Route:
+def strand_on(journal: Journal, run: str, seed: str, parent: Strand | None = None) -> LoggedStrand:
+    """The strand that *journal* is the journal of."""
+    at = journal.cancelled_at
+    if at is None:
+        return LoggedStrand(run, seed, journal, parent)
+    return StoppingStrand(run, seed, journal, at, parent)
+
+
+def stopping(kind: type[Effect[Any]], route: Route, journal: Journal) -> Route:
     """*route* in a cancelled run: what was cut short then is cut short again, and what came later is refused."""
     function: Callable[..., Any] = route.function
 
@@ -69,12 +92,12 @@ def stopping(kind: type[Effect[Any]], route: Route, journal: Journal, cancel: Ca
         entry = journal.entries[-journal.remaining] if journal.remaining else None
         here = entry is not None and entry.id == at
         if entry is not None and _is_inside(entry, at):
-            cancel()  # it came while the handler of this call was at work, which went on to its end
+            _stop_again(frame)  # it came while the handler of this call was at work, which went on to its end
             return function(effect, frame)
         if not here and not _is_behind(frame.place, at) and (entry is not None or frame.shielded):
             return function(effect, frame)
         if frame.shielded and not issubclass(kind, Yield):
-            cancel()
+            _stop_again(frame)
             return function(effect, frame)
         journal.cancelled_at = None
         if here:
@@ -86,6 +109,12 @@ def stopping(kind: type[Effect[Any]], route: Route, journal: Journal, cancel: Ca
         return await answer
 
     return Route(route.mode, stop_or_wait if route.is_async else stop_or_pass, route.scope)
+
+
+def _stop_again(frame: Frame) -> None:
+    strand = frame.strand
+    assert isinstance(strand, LoggedStrand)
+    strand.stop_again()
 
 
 def _is_inside(entry: Entry, at: str) -> bool:

@@ -31,11 +31,11 @@ from .entry import COMMITTED, Entry
 from .identity import identify
 from .journal import count_nested
 from .log import Log, copy_of
-from .questions import NO_ANSWER, Answer, NoAnswer
+from .questions import NO_ANSWER, answers_of
 from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from skuld_async._computation import Computation
     from skuld_async._handler import Handler
@@ -86,6 +86,7 @@ async def resume(
     *handlers: Handler,
     answer: Any = NO_ANSWER,
     to: Wait | str | None = None,
+    answers: Mapping[str, Any] | None = None,
     allow_divergence: bool = False,
     **options: Unpack[Options],
 ) -> Outcome[T]:
@@ -96,7 +97,8 @@ async def resume(
         log: Its log; it stays as it is, the outcome holds the new one.
         handlers: The outermost scope.
         answer: A value of the type that the question declares; None is an answer too.
-        to: The wait, or its ``ref``, that the answer is meant for; the open one if None.
+        to: The wait, or its ``ref``, that the answer is meant for; the open one if None, and if there is only one.
+        answers: Several answers, by the ``ref`` of their waits.
         allow_divergence: Accept that the computation was changed; the outcome lists what came of it.
         **options: See `Options`.
 
@@ -111,8 +113,8 @@ async def resume(
     Gotchas:
         Without a store nothing prevents a second answer to the same log.
     """
-    given = None if isinstance(answer, NoAnswer) else Answer(answer, to)
-    async with open_log(comp, log, handlers, options, answer=given, allow_divergence=allow_divergence) as session:
+    given = answers_of(answer, to, answers)
+    async with open_log(comp, log, handlers, options, answers=given, allow_divergence=allow_divergence) as session:
         return await session.outcome()
 
 

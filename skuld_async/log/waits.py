@@ -8,11 +8,17 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from skuld_async._declared import Misfit, decode_plain, differences
-from skuld_async._errors import AlreadyAnsweredError, DivergenceError, NotWaitingError, OtherQuestionError
+from skuld_async._errors import (
+    AlreadyAnsweredError,
+    DivergenceError,
+    NotWaitingError,
+    OtherQuestionError,
+    SeveralWaitsError,
+)
 from skuld_async._signals import Fault
 from skuld_async.effects.yield_ import name_of
 
-from .entry import WaitData, raw_value
+from .entry import Settled, WaitData, raw_value
 from .log import Wait, ref_of
 
 if TYPE_CHECKING:
@@ -21,8 +27,10 @@ if TYPE_CHECKING:
 
     from .codec import Codec
     from .entry import Entry, ErrorData, Header
-    from .journal import Journal
     from .log import Log
+
+
+_SETTLED_KEPT = 16
 
 
 def digest_of(entry: Entry) -> str:
@@ -37,16 +45,24 @@ def open_wait(codec: Codec, entry: Entry, question: Yield[Any]) -> WaitData:
     return WaitData(digest_of(entry), Raw(msgspec.json.encode(codec.answer.schema())), name_of(question))
 
 
-def close_wait(journal: Journal, entry: Entry, data: bytes) -> None:
+def close_wait(log: Log, entry: Entry, data: bytes) -> None:
     """Settle the entry of a question with its answer, JSON."""
-    digest = digest_of(entry)
     entry.value, entry.state = raw_value(data), "executed"
+    digest = without_schema(entry)
+    settled = log.header.settled
+    settled.append(Settled(entry.id, digest))
+    del settled[:-_SETTLED_KEPT]
+
+
+def without_schema(entry: Entry) -> str:
+    """Drop what only an open wait needs; gives the digest of the question."""
+    digest = digest_of(entry)
     entry.wait = WaitData(digest, UNSET, None if entry.wait is UNSET else entry.wait.name)
-    journal.answered(entry, digest)
+    return digest
 
 
-def check_address(log: Log, to: Wait | str | None) -> None:
-    """Raise `AnswerError` unless an answer addressed *to* may settle an open wait of *log*."""
+def addressed(log: Log, to: Wait | str | None) -> Wait:
+    """The open wait of *log* that an answer addressed *to* may settle; raises `AnswerError`."""
     open_waits = log.waits
     ref = to.ref if isinstance(to, Wait) else to
     if ref is not None and any(
@@ -55,8 +71,14 @@ def check_address(log: Log, to: Wait | str | None) -> None:
         raise AlreadyAnsweredError(ref)
     if not open_waits or log.header.status == "cancelled":
         raise NotWaitingError(log.header.run, log.header.status)
-    if ref is not None and all(ref != wait.ref for wait in open_waits):
-        raise OtherQuestionError(ref, open_waits[-1].ref)
+    if ref is None:
+        if len(open_waits) > 1:
+            raise SeveralWaitsError([wait.ref for wait in open_waits])
+        return open_waits[0]
+    for wait in open_waits:
+        if wait.ref == ref:
+            return wait
+    raise OtherQuestionError(ref, open_waits[-1].ref)
 
 
 def check_question(entry: Entry, to: Wait | str | None, run: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from skuld_async.effects.clock import Now
+from skuld_async._clock import Alarm, Now
+from skuld_async._handler import Handler, Installed
 
 if TYPE_CHECKING:
-    from skuld_async._handler import Handler
+    from collections.abc import Callable
 
 
 class VirtualClock:
@@ -20,11 +22,37 @@ class VirtualClock:
 
     def __init__(self, now: datetime | None = None) -> None:
         self.now: datetime = now or datetime(2000, 1, 1, tzinfo=UTC)
+        self._alarms: list[tuple[datetime, Callable[[], None]]] = []
 
     def advance(self, by: timedelta) -> None:
-        """Let the time *by* pass."""
+        """Let the time *by* pass; what sleeps until then in an open session goes on."""
         self.now += by
+        due = sorted((one for one in self._alarms if one[0] <= self.now), key=_due)
+        self._alarms = [one for one in self._alarms if one[0] > self.now]
+        for _, wake in due:
+            wake()
 
     def handler(self) -> Handler:
-        """Answers `Clock.now` with this clock's time."""
-        return Now.handled_by(lambda _: self.now)
+        """Answers `Clock.now` with this clock's time; sleep and timeouts go by it too."""
+        return _VirtualHandler(self, self._alarms_at)
+
+    def _alarms_at(self, alarm: Alarm) -> float:
+        if alarm.due <= self.now:
+            return 0
+        self._alarms.append((alarm.due, alarm.wake))
+        return math.inf
+
+
+class _VirtualHandler(Handler):
+    label = "Clock.now"
+
+    def __init__(self, clock: VirtualClock, alarm: Callable[[Alarm], float]) -> None:
+        self._clock = clock
+        self._alarm = alarm
+
+    def install(self) -> Installed:
+        return Installed({Now: lambda _: self._clock.now, Alarm: self._alarm})
+
+
+def _due(alarm: tuple[datetime, Callable[[], None]]) -> datetime:
+    return alarm[0]

@@ -10,6 +10,7 @@ from skuld_async._declared import encode_canonical
 from skuld_async._effect import Kind
 from skuld_async._errors import DeploymentError, SkuldError
 from skuld_async.log import verbs
+from skuld_async.log.book import strand_of
 from skuld_async.log.identity import identify
 from skuld_async.log.log import Log
 from skuld_async.log.outcome import Completed, Failed, Suspended
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from skuld_async._computation import Computation
     from skuld_async._effect import Observation
     from skuld_async._handler import Handler
+    from skuld_async.log.entry import Entry
     from skuld_async.log.options import Options
     from skuld_async.log.outcome import Outcome
 
@@ -72,8 +74,10 @@ async def always_cold(
         ColdMismatchError: The two runs differ.
     """
     once, live = _Live(options), _Live(options)
-    straight = await _straight(comp, _scope(handlers, fresh), answer, once)
-    cold = await _cold(comp, _scope(handlers, fresh), answer, live, len(once.ids))
+    clock = VirtualClock()
+    straight = await _straight(comp, _scope(clock, handlers, fresh), answer, clock, once)
+    clock = VirtualClock()
+    cold = await _cold(comp, _scope(clock, handlers, fresh), answer, clock, live, len(once.ids))
     _compare(straight, cold)
     twice = sorted({one for one in live.ids if live.ids.count(one) > 1})
     if twice:
@@ -82,8 +86,10 @@ async def always_cold(
     return cold
 
 
-def _scope(handlers: Sequence[Handler], fresh: Callable[[], Sequence[Handler]] | None) -> tuple[Handler, ...]:
-    return (VirtualClock().handler(), *handlers, *(fresh() if fresh is not None else ()))
+def _scope(
+    clock: VirtualClock, handlers: Sequence[Handler], fresh: Callable[[], Sequence[Handler]] | None
+) -> tuple[Handler, ...]:
+    return (clock.handler(), *handlers, *(fresh() if fresh is not None else ()))
 
 
 class _Live:
@@ -102,12 +108,21 @@ class _Live:
 
 
 async def _straight(
-    comp: Computation[T], handlers: tuple[Handler, ...], answer: Callable[[Any], Any] | None, live: _Live
+    comp: Computation[T],
+    handlers: tuple[Handler, ...],
+    answer: Callable[[Any], Any] | None,
+    clock: VirtualClock,
+    live: _Live,
 ) -> Outcome[T]:
     async with verbs.open_session(comp, *handlers, id=_RUN, seed=_SEED, **live.options) as session:
         outcome = await session.outcome()
-        while isinstance(outcome, Suspended) and outcome.wait is not None:
-            await session.answer(_answer_to(outcome, answer))
+        while isinstance(outcome, Suspended):
+            if outcome.wait is not None:
+                await session.answer(_answer_to(outcome, answer), to=outcome.wait)
+            elif outcome.wake_at is not None:
+                clock.advance(outcome.wake_at - clock.now)
+            else:
+                break
             outcome = await session.outcome()
         return outcome
 
@@ -116,13 +131,14 @@ async def _cold(
     comp: Computation[T],
     handlers: tuple[Handler, ...],
     answer: Callable[[Any], Any] | None,
+    clock: VirtualClock,
     live: _Live,
     most: int,
 ) -> Outcome[T]:
     log = Log()
     log.header.run, log.header.seed = _RUN, _SEED
     identify(log, comp)
-    given: Answer | None = None
+    given: list[Answer] = []
     budget = 1
 
     while True:
@@ -130,13 +146,18 @@ async def _cold(
             what = "the number of effects"
             raise ColdMismatchError(what, str(most), f"{live.ids[-1]} and more")
         before = log.to_json()
-        async with verbs.open_log(comp, log, handlers, live.options, answer=given, budget=budget) as session:
+        async with verbs.open_log(comp, log, handlers, live.options, answers=given, budget=budget) as session:
             outcome: Outcome[T] = await session.outcome()
         if not isinstance(outcome, Suspended):
             return outcome
         log = Log.from_msgpack(Log.from_json(outcome.log.to_json()).to_msgpack())
+        is_paused = bool(session._book.budget)  # no strand stopped because it may do no more
         if log.to_json() != before:
-            given = Answer(_answer_to(outcome, answer), outcome.wait) if outcome.wait is not None else None
+            given, budget = [], 1
+        elif is_paused and not given and outcome.wait is not None:
+            given, budget = [Answer(_answer_to(outcome, answer), outcome.wait)], 1
+        elif is_paused and not given and outcome.wake_at is not None:
+            clock.advance(outcome.wake_at - clock.now)
             budget = 1
         elif budget < _STUCK:
             budget += 1  # a handler that requests effects itself starts anew in each step: one more, until it gets on
@@ -167,8 +188,13 @@ def _compare(straight: Outcome[Any], cold: Outcome[Any]) -> None:
         same("the error", f"{straight.error!r}", f"{cold.error!r}")
     same("the state", dict(straight.cells), dict(cold.cells))
     same("the number of entries", len(straight.log.entries), len(cold.log.entries))
-    for left, right in zip(straight.log.entries, cold.log.entries, strict=True):
+    for left, right in zip(*(_by_strand(one.log) for one in (straight, cold)), strict=True):
         same(f"entry {left.id}", shown(left), shown(right))
+
+
+def _by_strand(log: Log) -> list[Entry]:
+    """The entries of one strand after those of another: which of several is faster does not matter."""
+    return sorted(log.entries, key=lambda entry: strand_of(entry.id))
 
 
 def _named(outcome: Outcome[Any]) -> str:

@@ -15,7 +15,7 @@ from skuld_async import (
     computation,
     run,
 )
-from skuld_async._pump import Strand
+from skuld_async._strand import Strand
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 
 from .parts import Bank, Charge, Double, Refund, Slow

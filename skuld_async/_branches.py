@@ -1,0 +1,351 @@
+"""Branches: several strands that one strand opens and waits for.
+
+The rules, kept in `Team`:
+
+1. Each branch is a strand: a task of its own, in a task group that the waiting strand holds open meanwhile.
+2. Branches start in their order, and are told apart by name: nothing depends on who is faster but what is decided.
+3. What is decided (a winner, an error, a timeout) is decided once, and told to a log before any branch is stopped.
+4. A branch that is stopped still does its cleanup, and is waited for.
+5. Each branch works on its own copy of the state; what is gathered is added in the order of the branches at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from typing_extensions import TypeVar
+
+from ._chain import Pending
+from ._clock import Timer, due_in
+from ._computation import Wrapped, check_computation
+from ._context import current_strand
+from ._effect import Effect, Kind, label_of
+from ._frames import strip
+from ._hop import hop
+from ._pump import drive
+from ._signals import Fault, RunCancel, Signal, Suspend
+from ._strand import Strand, stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from anyio.abc import TaskGroup
+
+    from ._computation import Computation
+    from ._frames import Frame
+    from ._scopes import Scope
+
+T_co = TypeVar("T_co", covariant=True)
+
+POLL = 0.001
+"""Seconds between two looks at a replay that a decision waits for."""
+
+
+class Branch:
+    """One of the computations that run side by side."""
+
+    __slots__ = ("computation", "error", "has_returned", "name", "scope", "strand", "value")
+
+    def __init__(self, name: str, computation: Computation[Any]) -> None:
+        self.name = name
+        """Unique in its team, part of the ids of its entries."""
+        self.computation = computation
+        self.strand: Strand
+        self.scope: Scope
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.has_returned = False
+
+    async def run(self, *, shielded: bool) -> None:
+        """Run it in the current task, which becomes its strand's; raises but a cancellation from outside."""
+        strand = self.strand
+        strand.task = strand.current_task()
+        current_strand.set(strand)
+        try:
+            if strand.sticky is None:
+                with anyio.CancelScope() as strand.body:
+                    self.value = await drive(strand, self.computation, self.scope, shielded=shielded)
+                    self.has_returned = strand.sticky is None
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # for whoever waits for this branch
+            self.error = strip(error)
+
+
+class Requested(Wrapped[T_co], frozen=True, eq=False):
+    """An effect as a computation."""
+
+    request: Effect[T_co]
+
+    @property
+    def name(self) -> str:
+        return label_of(type(self.request))
+
+    async def enter(self, frame: Frame) -> T_co:  # noqa: ARG002
+        value: T_co = await hop(self.request)
+        return value
+
+
+def branch_of(name: str, given: Any, verb: str) -> Branch:
+    """The branch *name* of what *verb* was given; raises `DeclarationError` where it can be none."""
+    if isinstance(given, Effect):
+        return Branch(name, Requested(given))  # pyright: ignore[reportUnknownArgumentType] - of whatever answer
+    check_computation(given, verb)
+    return Branch(name, given)
+
+
+class Team(Pending):
+    """The branches of one concurrent effect; a log has one of its own, which overrides what is below "for a log"."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__()
+        self.frame = frame
+        """Of the computation that waits for the branches."""
+        self.id = frame.place.current_id
+        self.failed: list[Branch] = []
+        """Those whose errors count."""
+        self.won: Branch | None = None
+        self.timed_out = False
+        self.decided = False
+        """Whether the branches that still run are stopped."""
+        self._live: dict[Branch, None] = {}
+        self._todo: deque[Branch] = deque()
+        self._limit: float = 0
+        self._first = self._settle = False
+        self._filling = self._deciding = False
+        self._suspended = False
+        self._cut = False
+        """Whether a branch was stopped, though not from here."""
+        self._timer: Timer | None = None
+        self._group: TaskGroup
+        self._order: Sequence[Branch] = ()
+
+    async def run(
+        self,
+        branches: Sequence[Branch],
+        *,
+        limit: float,
+        first: bool = False,
+        settle: bool = False,
+        due: datetime | None = None,
+    ) -> None:
+        """Run *branches* to their ends.
+
+        Args:
+            branches: In their order.
+            limit: How many may run at the same time.
+            first: The first one that returns stops the others.
+            settle: Their errors stop nothing.
+            due: When they are stopped all the same.
+
+        Raises:
+            BaseException: The error of a branch, an `ExceptionGroup` of several, or the signal that stopped the strand.
+        """
+        self._order = branches
+        self._limit, self._first, self._settle = limit, first, settle
+        self._todo.extend(branch for branch in branches if self.has_to_run(branch))
+        try:
+            if self._todo:
+                await self._run(due)
+            error = self.error()
+        except BaseException as raised:
+            error = raised
+        if error is not None:
+            error = self.ended_with(error)
+            self.settled(None, error)
+            try:
+                raise error
+            finally:
+                del error
+        for branch in branches:
+            if branch.has_returned and (not first or branch is self.won):
+                branch.scope.merge(adopt=due is not None)
+        self.ended()
+        self.settled(None, None)
+
+    async def _run(self, due: datetime | None) -> None:
+        strand = self.frame.strand
+        self._timer = timer = Timer(self.frame, due)
+        strand.waiting = self
+        try:
+            async with anyio.create_task_group() as self._group:
+                self._fill()
+                if self._live:
+                    await self.wait()
+                if timer.is_due and self._live:
+                    self.time_out()
+        finally:
+            strand.waiting = None
+
+    def time_out(self) -> None:
+        """The time is over."""
+        if not self.decided and not self._suspended:
+            self.timed_out = True
+            self._decide()
+
+    def error(self) -> BaseException | None:
+        """What the strand has to raise."""
+        signal = stopped(self.frame)
+        if signal is not None:
+            return signal.with_traceback(None)
+        if self._suspended:
+            return Suspend()
+        if self.failed and not self._settle:
+            failed = (branch for branch in self._order if branch in self.failed)
+            errors = [branch.error for branch in failed if branch.error is not None]
+            if len(errors) == 1:
+                return errors[0]
+            return BaseExceptionGroup(f"{len(errors)} branches failed", errors)
+        return RunCancel() if self._cut else None
+
+    # -- the branches ------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Start branches as far as the limit allows it."""
+        if self._filling:
+            return  # an eager task has ended while it was started
+        self._filling = True
+        strand = self.frame.strand
+        while self._todo and len(self._live) < self._limit and stopped(self.frame) is None:
+            branch = self._todo.popleft()
+            self.enlist(branch)
+            self._live[branch] = None
+            strand.crew.go()
+            self._group.start_soon(self._serve, branch)
+        self._filling = False
+
+    async def _serve(self, branch: Branch) -> None:
+        try:
+            await branch.run(shielded=self.frame.shielded)
+        finally:
+            del self._live[branch]
+            self._note(branch)
+            self._fill()
+            if not self._live and self._timer is not None:
+                self._timer.wake()  # who waits can move before the last branch no longer can
+            self.frame.strand.crew.rest()
+
+    def _note(self, branch: Branch) -> None:
+        """What the end of *branch* means for the others."""
+        signal = branch.strand.sticky
+        fault = self.left(branch)
+        if fault is None and isinstance(signal, Fault):
+            fault = signal
+        if fault is not None:
+            branch.strand.crew.report(fault)
+            self._suspended = True
+        elif isinstance(signal, Suspend):
+            self._suspended = True
+        elif branch.error is not None and not isinstance(branch.error, Signal):
+            self.failed.append(branch)
+            if not self._settle or self.decided:
+                self._decide()
+        elif isinstance(signal, RunCancel):
+            self._cut = not self.decided or self._cut
+        elif branch.has_returned and self._first and self.won is None:
+            self.won = branch
+            self._decide()
+
+    def _decide(self) -> None:
+        """The branches that still run are stopped."""
+        if self._suspended:
+            self.failed.clear()
+            self.won = None
+            return  # what cannot go on now would be stopped as well: that is left to the next resume
+        self._todo = deque(branch for branch in self._todo if self.is_owed(branch))
+        if self.is_early():
+            self._limit = math.inf
+            self._fill()
+            if not self._deciding:
+                self._deciding = True
+                self.frame.strand.crew.go()
+                self._group.start_soon(self._decide_later)
+            return
+        self.decide([place for branch in self._live for place in self.places(branch.strand)])
+        if not self.decided:
+            self.decided = True
+            for branch in list(self._live):
+                branch.strand.interrupt(RunCancel())
+
+    async def _decide_later(self) -> None:
+        """What is logged comes first."""
+        try:
+            while self.is_early():  # noqa: ASYNC110 - the end of a replay is no event
+                await anyio.sleep(POLL)
+            self._decide()
+        finally:
+            self.frame.strand.crew.rest()
+
+    # -- for whoever stops the strand --------------------------------------------------------------------------------
+
+    def interrupt(self, signal: Signal) -> None:
+        """Let *signal* reach all branches."""
+        if not (isinstance(signal, RunCancel) and self.frame.shielded):
+            self._todo.clear()
+        for branch in list(self._live):
+            branch.strand.interrupt(signal)
+
+    def strands(self) -> list[Strand]:
+        """Those that run."""
+        return [branch.strand for branch in self._live]
+
+    async def due_after(self, after: timedelta) -> datetime:
+        """When the time *after* is over, counted from the first arrival."""
+        return await due_in(self.frame, after)
+
+    async def wait(self) -> None:
+        """Wait until all branches have ended, or the time is over."""
+        assert self._timer is not None
+        await self._timer.wait()
+
+    # -- for a log ---------------------------------------------------------------------------------------------------
+
+    def enlist(self, branch: Branch) -> None:
+        """Give *branch* its strand and its scope."""
+        outer = self.frame.strand
+        branch.strand = Strand(outer.run, outer.seed, f"{self.id}.{branch.name}", outer)
+        branch.scope = self.frame.table.scope.fork(self.frame.table.bind)
+
+    def has_to_run(self, branch: Branch) -> bool:  # noqa: ARG002 - a log knows those that are over
+        """Whether *branch* is to be run at all."""
+        return True
+
+    def is_early(self) -> bool:
+        """Whether a branch has not come to the end of its log, so that nothing can be decided."""
+        return False
+
+    def is_owed(self, branch: Branch) -> bool:  # noqa: ARG002
+        """Whether *branch* was under way before, so that its cleanup is owed."""
+        return False
+
+    def places(self, strand: Strand) -> list[str]:  # noqa: ARG002
+        """Where *strand*, or what it waits for, would be stopped."""
+        return []
+
+    def decide(self, places: list[str]) -> None:
+        """It is decided who has won or failed; the others are stopped at *places*."""
+
+    def left(self, branch: Branch) -> Fault | None:  # noqa: ARG002
+        """*branch* is over; gives what its log finds wrong with that."""
+        return None
+
+    def ended(self) -> None:
+        """All went well."""
+
+    def ended_with(self, error: BaseException) -> BaseException:
+        """The strand raises *error*; gives what it raises instead."""
+        return error
+
+
+class Opening(Effect[Team], frozen=True):
+    """Family of the effects that open branches."""
+
+    __kind__ = Kind.CONTROL
+    __answer_form__ = Any
+
+    def __perform__(self, frame: Frame) -> Team:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
+        return Team(frame)

@@ -1,0 +1,159 @@
+"""The book: the log as all strands of a session share it.
+
+``log.entries`` is one list in the order in which the effects started. Each strand reads and writes its own entries, in
+their order. While there is but one strand, its list is that of the log; the first branch makes them two.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .entry import Entry
+    from .journal import Journal
+    from .log import Log
+
+ROOT = "0"
+_BRANCH = re.compile(r".*/\d+(?:~\d+)?\.[^/@#~.]+(?=/)")
+
+
+def strand_of(id_: str) -> str:
+    """Path of the strand that the entry *id_* belongs to."""
+    found = _BRANCH.match(id_) if "." in id_ else None
+    return ROOT if found is None else found[0]
+
+
+def opened_by(path: str) -> str:
+    """Id of the entry that opened the strand of *path*."""
+    return path.rpartition(".")[0]
+
+
+class Book:
+    """What the strands of one session share.
+
+    Args:
+        log: What it is the book of.
+        allow_divergence: Whether entries are aligned with a computation that was changed.
+        budget: Live effects that may still be performed; None for any number.
+    """
+
+    def __init__(self, log: Log, *, allow_divergence: bool = False, budget: int | None = None) -> None:
+        self.log = log
+        self.allow_divergence = allow_divergence
+        self.budget = budget
+        self.performed: list[str] = []
+        self.dropped: list[str] = []
+        self.unconsumed: list[str] = []
+        self.live: dict[str, Journal] = {}
+        """The journals of the strands that run, by path."""
+        self.over: set[str] = set()
+        """Paths of the strands that have ended."""
+        self.paused = 0
+        """How many strands wait for an answer or a time."""
+        self.stops: dict[str, str] = {}
+        """Where strands were stopped, by path."""
+        cancelled = log.header.cancelled
+        if cancelled is not UNSET:
+            self.stop([cancelled.at, *cancelled.also])
+        self._suffix = 0
+        self._lines: dict[str, list[Entry]] = {}
+        self._opened: dict[str, list[str]] = {}
+        own = log.entries
+        if any("." in entry.id for entry in own):
+            own = [entry for entry in own if self._sort(entry)]
+            if len(own) == len(log.entries):
+                own = log.entries
+        self._lines[ROOT] = own
+
+    def _sort(self, entry: Entry) -> bool:
+        """Put *entry* to its strand; gives whether it stays with the root."""
+        path = strand_of(entry.id)
+        if path == ROOT:
+            return True
+        self.line(path).append(entry)
+        return False
+
+    @property
+    def is_split(self) -> bool:
+        """Whether strands have lists of their own."""
+        return self._lines[ROOT] is not self.log.entries
+
+    def line(self, path: str) -> list[Entry]:
+        """The entries of one strand."""
+        own = self._lines.get(path)
+        if own is None:
+            own = self._lines[path] = []
+            self._opened.setdefault(opened_by(path), []).append(path)
+        return own
+
+    def lines_under(self, entry: Entry) -> list[str]:
+        """Paths of the strands that *entry* has opened."""
+        return self._opened.get(entry.id, [])
+
+    def split(self) -> None:
+        """Let the root have a list of its own: a strand is opened beside it."""
+        if not self.is_split:
+            self.log.entries = list(self._lines[ROOT])
+
+    def stop(self, places: Iterable[str]) -> None:
+        """Note that strands were stopped at *places*."""
+        for at in places:
+            self.stops[strand_of(at)] = at
+
+    def next_suffix(self) -> str:
+        """What new ids of this session end with, once a strand has diverged."""
+        if not self._suffix:
+            self.log.header.suffix += 1
+            self._suffix = self.log.header.suffix
+        return f"~{self._suffix}"
+
+    def insert(self, entry: Entry, before: Entry | None) -> None:
+        """Put a new entry of a strand into the log; *before* is the one that the strand has still to come to."""
+        entries = self.log.entries
+        if before is None:
+            entries.append(entry)
+        else:
+            entries.insert(next(index for index, other in enumerate(entries) if other is before), entry)
+
+    def replace(self, old: Entry, new: Entry) -> None:
+        """Let *new* stand in the place of *old*."""
+        entries = self.log.entries
+        entries[next(index for index, other in enumerate(entries) if other is old)] = new
+
+    def remove(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Take *entries* of a strand out of the log, with all strands that they opened; gives all of these."""
+        gone: set[int] = set()
+        waiting = list(entries)
+        while waiting:
+            entry = waiting.pop()
+            gone.add(id(entry))
+            for path in self._opened.pop(entry.id, ()):
+                waiting += self._lines.pop(path)
+        log = self.log
+        taken = [entry for entry in log.entries if id(entry) in gone]
+        log.entries[:] = [entry for entry in log.entries if id(entry) not in gone]
+        return taken
+
+    def is_early(self, prefix: str = "") -> bool:
+        """Whether a strand whose path begins with *prefix* has still entries to come to."""
+        for path, entries in self._lines.items():
+            if path.startswith(prefix) and path not in self.over:
+                journal = self.live.get(path)
+                if entries if journal is None else journal.remaining:
+                    return True
+        return False
+
+    def elsewhere(self, path: str) -> Iterable[tuple[list[Entry], int, Journal | None]]:
+        """The entries of other strands that nobody has come to yet: list, index, the journal of a strand that runs."""
+        for other, entries in self._lines.items():
+            if other == path or other in self.over:
+                continue
+            journal = self.live.get(other)
+            first = 0 if journal is None else journal.cursor
+            for index in range(first, len(entries)):
+                yield entries, index, journal

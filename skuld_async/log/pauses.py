@@ -1,0 +1,90 @@
+"""Pauses: a strand that waits for what comes from outside, an answer or a time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+from msgspec import UNSET
+
+from skuld_async._clock import Timer
+from skuld_async._computation import grace_ends
+from skuld_async._misuse import DeadlineAcrossYieldError, TransientScopeError
+from skuld_async._signals import Fault, RunCancel, Signal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from skuld_async._frames import Frame
+    from skuld_async._strand import Strand
+
+    from .entry import Entry
+    from .journal import Journal
+
+
+class Pause:
+    """A strand that waits at *entry*: parked in its task until it is woken, stopped, or its time has come."""
+
+    def __init__(self, frame: Frame, entry: Entry) -> None:
+        self.entry = entry
+        self._frame = frame
+        self._signal: Signal | None = None
+        due: datetime | None = None if entry.deadline is UNSET else entry.deadline
+        self.timer = Timer(frame, due)
+
+    @property
+    def stopped(self) -> Signal | None:
+        """The signal that stops the strand."""
+        return self._frame.strand.sticky
+
+    async def wait(self, journal: Journal) -> None:
+        """Wait; raises the signal that stops the strand."""
+        strand = self._frame.strand
+        strand.waiting = self
+        journal.book.paused += 1
+        try:
+            await self.timer.wait()
+        finally:
+            strand.waiting = None
+            journal.book.paused -= 1
+        if self._signal is not None:
+            if isinstance(self._signal, RunCancel):
+                journal.abandon(self.entry, "run-cancel")
+            raise self._signal
+
+    def interrupt(self, signal: Signal) -> None:
+        """Let *signal* end it; cleanup has its grace time instead."""
+        body = self._frame.strand.body
+        if isinstance(signal, RunCancel) and self._frame.shielded:
+            if body is not None:
+                body.deadline = grace_ends()
+        elif not self.timer.is_over:
+            self._signal = signal
+            self.timer.wake()
+        elif body is not None:  # the strand can move again, and is only not there yet
+            body.cancel()
+
+    def strands(self) -> list[Strand]:
+        """None: it waits for nobody."""
+        return []
+
+
+async def refuse_what_cannot_wait(label: str, frame: Frame) -> None:
+    """Refuse *label*, which may suspend, inside a deadline of the body, or in a scope that cannot wait."""
+    deadline = anyio.current_effective_deadline()
+    if deadline == -math.inf:
+        await anyio.sleep_forever()  # the body asks inside a scope that it has cancelled
+    if deadline != math.inf:
+        raise Fault(DeadlineAcrossYieldError(label, frame.line()))
+    # A handler that asks does not see the scopes in which its effect was requested, but it keeps them waiting; so does
+    # a branch with those of the strand that opened it.
+    strand: Strand | None = frame.strand
+    frames = [frame]
+    while strand is not None:
+        frames += reversed(strand.stack)
+        strand = strand.parent
+    for one in frames:
+        for scope in one.table.scope.outwards():
+            if scope.transient:
+                raise Fault(TransientScopeError(label, scope.transient[-1], frame.line()))

@@ -1,0 +1,49 @@
+"""Sleep in the log: when it is over stands in its entry from the first arrival on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from msgspec import UNSET
+
+from skuld_async._clock import due_in
+from skuld_async._scopes import ASYNC_FRAMED, Route
+from skuld_async.effects.clock import Sleep
+
+from .codec import codec_of
+from .local import give_up, wait_where_given_up
+from .pauses import Pause, refuse_what_cannot_wait
+
+if TYPE_CHECKING:
+    from skuld_async._frames import Frame
+
+    from .journal import Journal
+
+
+def sleeping(journal: Journal) -> Route:
+    """The route of `Clock.sleep`."""
+    codec = codec_of(Sleep)
+
+    async def sleep(effect: Sleep, frame: Frame) -> None:
+        entry = journal.begin(codec, effect, frame)
+        if entry.state != "started":
+            await wait_where_given_up(entry)
+            if entry.state == "discarded":
+                raise journal.error(codec, entry)
+            return
+        if entry.deadline is UNSET:
+            entry.deadline = await due_in(frame, effect.after)
+        pause = Pause(frame, entry)
+        if not pause.timer.is_near:
+            await refuse_what_cannot_wait(codec.label, frame)
+        try:
+            await pause.wait(journal)
+        except anyio.get_cancelled_exc_class():
+            give_up(entry, frame, journal)
+            raise
+        entry.state = "executed"
+        if journal.log.header.status == "suspended":
+            journal.log.header.status = "running"
+
+    return Route(ASYNC_FRAMED, sleep)

@@ -1,0 +1,227 @@
+"""Teams in the log: one entry for each concurrent effect, before those of its branches.
+
+While it is started, its branches run: from their entries, then live. What is decided about them (who has won, whose
+error counts, that the time was over) is written into it before a branch is stopped, together with where each is
+stopped. So a crash at any moment leaves a log from which they come to the same:
+
+==================  ===============================  ================================================
+the entry is        and says                         a resume runs
+==================  ===============================  ================================================
+started             nothing                          all branches
+started             what was decided                 those that count, and those whose cleanup is owed
+executed            nothing                          all branches, from their entries
+executed            who has won                      that one
+executed            that the time was over           none
+discarded           whose errors count               these, from their entries
+discarded           that it was stopped              none
+==================  ===============================  ================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Never
+
+import anyio
+from msgspec import UNSET
+from typing_extensions import override
+
+from skuld_async._branches import POLL, Branch, Opening, Team
+from skuld_async._clock import due_in
+from skuld_async._frames import Frame
+from skuld_async._scopes import ASYNC_FRAMED, Route
+from skuld_async._signals import Fault, RunCancel, Signal, Suspend
+from skuld_async._strand import Strand
+
+from . import failures
+from .codec import codec_of
+from .entry import Entry, StrandsData
+from .journal import Journal, blamed, culprit
+from .local import wait_where_given_up
+from .stopping import places_of, strand_on
+from .strands import LoggedStrand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from .strands import Bind
+
+
+def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal], Bind]) -> Route:
+    """The route of a concurrent effect."""
+    codec = codec_of(kind)
+
+    async def open_team(effect: Opening, frame: Frame) -> Team:
+        data = journal.data(codec, effect, frame)
+        entry = journal.match(codec, data, frame)
+        frame.place.replayed = entry is not None and entry.state != "started"
+        is_old = entry is not None
+        if entry is None:
+            journal.spend(frame)
+            entry = Entry(journal.new_id(frame), codec.sig, data, "started")
+            journal.add(entry)
+        frame.place.entry_id = entry.id
+        await wait_where_given_up(entry)
+        journal.book.split()
+        journal.careful = True
+        return LoggedTeam(frame, entry, journal, beside, is_old=is_old)
+
+    return Route(ASYNC_FRAMED, open_team)
+
+
+class LoggedTeam(Team):
+    """A team with its entry."""
+
+    def __init__(
+        self, frame: Frame, entry: Entry, journal: Journal, beside: Callable[[Journal], Bind], *, is_old: bool
+    ) -> None:
+        super().__init__(frame)
+        self._entry = entry
+        self._journal = journal
+        self._beside = beside
+        self._is_old = is_old
+        self._is_live = entry.state == "started"
+        self._known = known = None if entry.strands is UNSET else entry.strands
+        if known is not None:
+            self.decided = True
+            self.timed_out = known.timed_out
+            if self._is_live:
+                journal.book.stop(known.stopped)
+
+    # -- who runs ----------------------------------------------------------------------------------------------------
+
+    @override
+    def has_to_run(self, branch: Branch) -> bool:
+        has_to = self._has_to_run(branch)
+        if not has_to:
+            self._journal.book.over.add(f"{self.id}.{branch.name}")
+        return has_to
+
+    def _has_to_run(self, branch: Branch) -> bool:
+        known = self._known
+        if known is None:
+            return self._entry.state != "discarded"
+        if branch.name == known.won or branch.name in known.failed:
+            return True
+        path = f"{self.id}.{branch.name}/"
+        return self._is_live and any(at.startswith(path) for at in known.stopped)
+
+    @override
+    def enlist(self, branch: Branch) -> None:
+        outer, own = self.frame.strand, self._journal
+        sealed = None if self._is_live else self._entry
+        journal = Journal(own.book, f"{self.id}.{branch.name}", own, sealed)
+        branch.strand = strand_on(journal, outer.run, outer.seed, outer)
+        branch.scope = self.frame.table.scope.fork(self._beside(journal))
+        if self._is_overdue():
+            journal.overdue = self
+
+    @override
+    def left(self, branch: Branch) -> Fault | None:
+        journal = _logged(branch.strand).journal
+        journal.leave()
+        signal = branch.strand.sticky
+        if isinstance(signal, (Suspend, Fault)):
+            return None
+        if isinstance(signal, RunCancel):
+            ended = "was stopped"
+        elif branch.error is not None:
+            ended = "raised"
+        elif branch.has_returned:
+            ended = "returned"
+        else:
+            return None
+        try:
+            journal.close(f"of branch {branch.name} {ended}")
+        except Fault as fault:
+            return fault
+        return None
+
+    @override
+    def is_early(self) -> bool:
+        return self._is_old and self._journal.book.is_early(f"{self.id}.")
+
+    @override
+    def is_owed(self, branch: Branch) -> bool:
+        return bool(self._journal.book.line(f"{self.id}.{branch.name}"))
+
+    # -- what is decided ---------------------------------------------------------------------------------------------
+
+    @override
+    def places(self, strand: Strand) -> list[str]:
+        return places_of(strand)
+
+    @override
+    def decide(self, places: list[str]) -> None:
+        if not self._is_live:
+            return
+        failed = sorted({branch.name for branch in self.failed}, key=[one.name for one in self._order].index)
+        stopped = places if self._known is None else self._known.stopped
+        won = None if self.won is None else self.won.name
+        self._known = self._entry.strands = StrandsData(won, failed, self.timed_out, stopped)
+
+    @override
+    def ended(self) -> None:
+        if self._is_live:
+            self._entry.state = "executed"
+
+    @override
+    def error(self) -> BaseException | None:
+        logged = self._entry.error
+        if not self._is_live and logged is not UNSET and logged.kind == "run-cancel":
+            return RunCancel()
+        return super().error()
+
+    @override
+    def ended_with(self, error: BaseException) -> BaseException:
+        entry, sticky = self._entry, self.frame.strand.sticky
+        if not self._is_live:
+            pass
+        elif isinstance(error, RunCancel):
+            self._journal.abandon(entry, "run-cancel")
+        elif isinstance(error, Signal):
+            pass  # it is left to the next resume
+        elif isinstance(error, Exception):
+            entry.error, entry.state = failures.to_data(error), "discarded"
+        elif isinstance(error, anyio.get_cancelled_exc_class()) and sticky is None:
+            self._journal.abandon(entry, "body-scope")
+        if isinstance(error, Exception) and culprit(error) is None:
+            blamed(error, entry)  # the body's own error: a `rerun` runs the branches again
+        return error
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    @override
+    async def due_after(self, after: timedelta) -> datetime:
+        entry = self._entry
+        if entry.deadline is UNSET:
+            entry.deadline = await due_in(self.frame, after)
+        return entry.deadline
+
+    def _is_overdue(self) -> bool:
+        return self._is_live and not self.decided and self._timer is not None and self._timer.is_due
+
+    @override
+    async def wait(self) -> None:
+        """Where the time was over before, what is logged comes first."""
+        assert self._timer is not None
+        while self._is_overdue() and self._live and self.is_early():  # noqa: ASYNC110 - the end of a replay is no event
+            await anyio.sleep(POLL)
+        await self._timer.wait()
+
+    def expire(self, frame: Frame, entry: Entry | None) -> Never:
+        """The time was over before the session began, and a branch comes to what it did not do in time."""
+        strand = _logged(frame.strand)
+        if entry is None:
+            at = f"{frame.place.prefix}{frame.place.count - 1}+"
+        else:
+            at = entry.id
+            strand.journal.abandon(entry, "run-cancel")
+        strand.cut_at = at
+        self.time_out()
+        raise RunCancel
+
+
+def _logged(strand: Strand) -> LoggedStrand:
+    assert isinstance(strand, LoggedStrand)
+    return strand
