@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._errors import SeveralWaitsError as SeveralWaitsError
     from ._errors import SkuldError as SkuldError
     from ._errors import StillWaitingError as StillWaitingError
+    from ._errors import TaskCancelledError as TaskCancelledError
     from ._errors import TooLateError as TooLateError
     from ._errors import UndecodableError as UndecodableError
     from ._errors import UnencodableError as UnencodableError
@@ -60,10 +61,15 @@ if TYPE_CHECKING:
     from ._misuse import UnawaitedAnswerError as UnawaitedAnswerError
     from ._run import current_call as current_call
     from ._run import run as run
+    from ._tasks import Task as Task
+    from .effects.atomic import AtomicState as AtomicState
     from .effects.bracket import bracket as bracket
     from .effects.clock import Clock as Clock
     from .effects.command import Command as Command
     from .effects.events import EventAccumulator as EventAccumulator
+    from .effects.fork import cancel as cancel
+    from .effects.fork import fork as fork
+    from .effects.fork import join as join
     from .effects.fresh import Fresh as Fresh
     from .effects.loop import mark_loop as mark_loop
     from .effects.parallel import Parallel as Parallel
@@ -101,6 +107,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyAnsweredError",
     "AnswerError",
+    "AtomicState",
     "Cancelled",
     "Cell",
     "Clock",
@@ -158,6 +165,8 @@ __all__ = [
     "State",
     "StillWaitingError",
     "Suspended",
+    "Task",
+    "TaskCancelledError",
     "Throw",
     "TimedOut",
     "TooLateError",
@@ -172,8 +181,11 @@ __all__ = [
     "Writer",
     "Yield",
     "bracket",
+    "cancel",
     "computation",
     "current_call",
+    "fork",
+    "join",
     "lifetime",
     "mark_loop",
     "open_session",
@@ -192,6 +204,7 @@ __all__ = [
 _HOMES = {
     "AlreadyAnsweredError": "._errors",
     "AnswerError": "._errors",
+    "AtomicState": ".effects.atomic",
     "Cancelled": ".log.outcome",
     "Cell": "._handler",
     "Clock": ".effects.clock",
@@ -249,6 +262,8 @@ _HOMES = {
     "State": ".effects.state",
     "StillWaitingError": "._errors",
     "Suspended": ".log.outcome",
+    "Task": "._tasks",
+    "TaskCancelledError": "._errors",
     "Throw": ".effects.throw",
     "TimedOut": "._clock",
     "TooLateError": "._errors",
@@ -263,8 +278,11 @@ _HOMES = {
     "Writer": ".effects.writer",
     "Yield": ".effects.yield_",
     "bracket": ".effects.bracket",
+    "cancel": ".effects.fork",
     "computation": "._computation",
     "current_call": "._run",
+    "fork": ".effects.fork",
+    "join": ".effects.fork",
     "lifetime": "._handler",
     "mark_loop": ".effects.loop",
     "open_session": ".log.verbs",

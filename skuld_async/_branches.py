@@ -26,11 +26,11 @@ from ._effect import Effect, Kind, label_of
 from ._frames import strip
 from ._hop import hop
 from ._pump import drive
-from ._signals import Fault, RunCancel, Signal, Suspend
+from ._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 from ._strand import Strand, stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
     from anyio.abc import TaskGroup
@@ -121,6 +121,8 @@ class Team(Pending):
         self._cut = False
         """Whether a branch was stopped, though not from here."""
         self._timer: Timer | None = None
+        self._ended: Callable[[], None] | None = None
+        """Called at the end of what runs in the background."""
         self._group: TaskGroup
         self._order: Sequence[Branch] = ()
 
@@ -169,7 +171,7 @@ class Team(Pending):
 
     async def _run(self, due: datetime | None) -> None:
         strand = self.frame.strand
-        self._timer = timer = Timer(self.frame, due)
+        self._timer = timer = Timer(self.frame, due if self.is_open() else None)
         strand.waiting = self
         try:
             async with anyio.create_task_group() as self._group:
@@ -210,7 +212,7 @@ class Team(Pending):
             return  # an eager task has ended while it was started
         self._filling = True
         strand = self.frame.strand
-        while self._todo and len(self._live) < self._limit and stopped(self.frame) is None:
+        while self._todo and len(self._live) < self._limit and (self.decided or stopped(self.frame) is None):
             branch = self._todo.popleft()
             self.enlist(branch)
             self._live[branch] = None
@@ -218,16 +220,54 @@ class Team(Pending):
             self._group.start_soon(self._serve, branch)
         self._filling = False
 
+    def start(self, branch: Branch, ended: Callable[[], None]) -> None:
+        """Run *branch* in the background of the run; *ended* is called at its end."""
+        crew = self.frame.strand.crew
+        assert crew.group is not None
+        self._order, self._settle, self._ended = [branch], True, ended
+        self.enlist(branch)
+        for scope in branch.scope.outwards():
+            scope.whole()  # whoever forks it goes on, and changes what would be copied
+        self._live[branch] = None
+        crew.go()
+        crew.group.start_soon(self._serve, branch)
+
+    def stop(self) -> None:
+        """Stop what runs."""
+        if not self.decided:
+            self._decide()
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether a branch cannot go on in this session."""
+        return self._suspended
+
     async def _serve(self, branch: Branch) -> None:
         try:
-            await branch.run(shielded=self.frame.shielded)
+            with anyio.CancelScope(shield=self._ended is not None and self.frame.strand.crew.is_shielded):
+                await branch.run(shielded=self.frame.shielded)
         finally:
             del self._live[branch]
             self._note(branch)
             self._fill()
-            if not self._live and self._timer is not None:
-                self._timer.wake()  # who waits can move before the last branch no longer can
+            # Who waits can move before the last branch no longer can.
+            if self._ended is not None:
+                self._settle_task(branch)
+                self._ended()
+            elif not self._live and self._timer is not None:
+                self._timer.wake()
             self.frame.strand.crew.rest()
+
+    def _settle_task(self, branch: Branch) -> None:
+        if branch.has_returned:
+            self.ended()
+        elif self._suspended:
+            self.ended_with(Suspend())
+        elif self.failed:
+            self.decide([])
+            self.failed[0].error = self.ended_with(self.failed[0].error or RunCancel())
+        else:
+            self.ended_with(RunCancel())
 
     def _note(self, branch: Branch) -> None:
         """What the end of *branch* means for the others."""
@@ -286,6 +326,9 @@ class Team(Pending):
         """Let *signal* reach all branches."""
         if not (isinstance(signal, RunCancel) and self.frame.shielded):
             self._todo.clear()
+        if isinstance(signal, TaskFailed):
+            self.give_way(signal)
+            signal = RunCancel()
         for branch in list(self._live):
             branch.strand.interrupt(signal)
 
@@ -314,6 +357,10 @@ class Team(Pending):
         """Whether *branch* is to be run at all."""
         return True
 
+    def is_open(self) -> bool:
+        """Whether it is still to be decided if the time is over first."""
+        return True
+
     def is_early(self) -> bool:
         """Whether a branch has not come to the end of its log, so that nothing can be decided."""
         return False
@@ -321,6 +368,9 @@ class Team(Pending):
     def is_owed(self, branch: Branch) -> bool:  # noqa: ARG002
         """Whether *branch* was under way before, so that its cleanup is owed."""
         return False
+
+    def give_way(self, signal: TaskFailed) -> None:
+        """The branches are stopped, because a task of an activation around them failed."""
 
     def places(self, strand: Strand) -> list[str]:  # noqa: ARG002
         """Where *strand*, or what it waits for, would be stopped."""
@@ -341,11 +391,15 @@ class Team(Pending):
         return error
 
 
-class Opening(Effect[Team], frozen=True):
+class Opening(Effect[Any], frozen=True):
     """Family of the effects that open branches."""
 
     __kind__ = Kind.CONTROL
     __answer_form__ = Any
 
-    def __perform__(self, frame: Frame) -> Team:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
-        return Team(frame)
+    def answer(self, team: Team) -> Any:
+        """What is answered, of the *team* that was made."""
+        return team
+
+    def __perform__(self, frame: Frame) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
+        return self.answer(Team(frame))

@@ -31,6 +31,7 @@
     ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
     ├── EffectError                        any other error of an effect, as data: type name, message, data
     ├── ResultError                        the call was made, its result cannot be kept
+    ├── TaskCancelledError                 `join` of a task that was cancelled
     ├── RolledBackError                    `rollback` was requested in a transaction
     └── NotCompletedError                  `.value` of an outcome that has none
         ├── StillWaitingError
@@ -364,6 +365,18 @@ class ResultError(SkuldError):
             f"{self.effect} was performed, but its result does not fit the declared type: {self.problem}. "
             "Correct the handler or the declaration; the call is not made again."
         )
+
+
+class TaskCancelledError(SkuldError):
+    """`join` of a task that was cancelled."""
+
+    def __init__(self, task: str, computation: str) -> None:
+        super().__init__(task, computation)
+        self.task = task
+        self.computation = computation
+
+    def __str__(self) -> str:
+        return f"{self.computation}, the task {self.task}, was cancelled: it has no result."
 
 
 class RolledBackError(SkuldError):

@@ -74,8 +74,8 @@ class OutsideStrandError(MisuseError, RuntimeError):
             return (
                 f"{self.request} is awaited in a child task (a task group, asyncio.gather, asyncio.wait_for), "
                 "where its place in the log would depend on timing.\n\n"
-                "  request effects in the computation's own task, one after the other (concurrent ones will be "
-                "requested by Parallel, which this release does not have)"
+                "  left, right = yield Parallel.all(this(), that())   # side by side\n"
+                "  answer = yield with_timeout(this(), after)         # with a time limit"
             )
         return (
             f"{self.request} is awaited outside a computation.\n\n"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ._computation import Call
 from ._declared import describe
 from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, line_of, open_frame, steps
+from ._holding import end, hold, release
 from ._misuse import MissingReturnError, NotAnEffectError, RequestAfterReturnError
 from ._scopes import ALIEN, ASYNC, ASYNC_FRAMED, CALL, CLOSED, RETURN, SYNC, SYNC_FRAMED, Route, Scope
 from ._signals import Fault
@@ -75,6 +76,8 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                     value = yield from route.function(item, frame)  # pyright: ignore[reportUnknownVariableType]
                     place.serving = place.nested = None
                 elif mode == RETURN:
+                    if strand.tasks:
+                        yield from hold(frame)
                     result = item.value
                     frame.table = table = table.closed
                     value = None
@@ -88,6 +91,12 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                         continue
                     try:
                         value = yield from step  # pyright: ignore[reportUnknownVariableType]
+                        if strand.tasks:
+                            yield from end(stack[-1])
+                    except BaseException as raised:
+                        if not strand.tasks:
+                            raise
+                        yield from end(stack[-1], strand.unwound(raised))
                     finally:
                         stack[-1] = frame
                 else:
@@ -99,6 +108,8 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
             else:
                 step = resume(value)
             continue
+        if (result is NOTHING or error is not None) and strand.tasks:
+            error = yield from release(frame, error)
         if frame is base:
             if error is not None:
                 raise error
@@ -126,8 +137,14 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
             try:
                 item = advance(value) if error is None else fail(error)
             except StopIteration as stop:
-                ended = stack.pop()
                 value, error = stop.value, None
+                if strand.tasks:
+                    error = yield from release(stack[-1])
+                    if error is not None:
+                        advance, fail = steps(_raise(error))
+                        value = error = None
+                        continue
+                ended = stack.pop()
                 if ended.serves is not None:
                     ended.place.serving = ended.place.nested = None
                 elif not stack:
@@ -135,6 +152,12 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
                 advance, fail = waiting.pop()
                 continue
             except BaseException as raised:
+                if strand.tasks:
+                    final = yield from release(stack[-1], strand.unwound(raised))
+                    if final is not raised:
+                        advance, fail = steps(_raise(final or raised))
+                        final = None
+                        continue
                 ended = stack.pop()
                 if ended.serves is not None:
                     value, error = None, strand.thrown(raised, ended, ended.serves)
@@ -222,6 +245,10 @@ def _within(strand: Strand, route: Route) -> Route:
             strand.stack.pop()
 
     return Route(SYNC_FRAMED, call, route.scope)
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _ended_without(frame: Frame) -> tuple[None, Fault | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from typing_extensions import TypeVar
 
 from ._chain import Chain
@@ -60,13 +61,20 @@ async def run(
     strand = Strand(new_id(), new_id() if seed is None else seed)
     strand.crew.root = strand
     async with open_scope(None, handlers, "", chain.bind) as scope:
+        strand.crew.group = group = anyio.create_task_group()
+        await group.__aenter__()
         token = current_strand.set(strand)
         try:
             value: T = await drive(strand, comp, scope)
         except BaseException as error:
+            # The group has no tasks left: it is there to be cancelled, and would wrap what it sees.
+            seen = error if isinstance(error, anyio.get_cancelled_exc_class()) else None
+            await group.__aexit__(None if seen is None else type(seen), seen, None)
             if fault_that_stopped(strand) is None:
                 strip(error)
                 raise
+        else:
+            await group.__aexit__(None, None, None)
         finally:
             current_strand.reset(token)
         fault = fault_that_stopped(strand)

@@ -7,10 +7,22 @@ charge.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from ._errors import DeploymentError
+    from ._frames import Frame
+
+
+class TaskLike(Protocol):
+    """What is known here of a task."""
+
+    id: str
+
+    @property
+    def frame(self) -> Frame:
+        """Of the activation that forked it."""
+        ...
 
 
 class Signal(BaseException):
@@ -20,7 +32,17 @@ class Signal(BaseException):
 
 
 class RunCancel(Signal):
-    """The run is cancelled for good: brackets and `ensure` still perform their effects."""
+    """The run, or one of its strands, is cancelled for good: brackets and `ensure` still perform their effects."""
+
+
+class TaskFailed(RunCancel):
+    """A task failed: the activation that forked it is stopped."""
+
+    rank = -1
+
+    def __init__(self, task: TaskLike) -> None:
+        super().__init__()
+        self.task = task
 
 
 class Suspend(Signal):

@@ -13,13 +13,15 @@ from ._context import task_lookup
 from ._effect import Effect, label_of
 from ._frames import Frame, strip
 from ._misuse import EndlessUnwindError, OutsideStrandError
-from ._signals import Fault, RunCancel, Signal, Suspend
+from ._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anyio import CancelScope
     from anyio.abc import TaskGroup
+
+    from ._tasks import Task
 
 REFUSALS = 1000
 """Refused requests after which a body that catches each refusal is abandoned."""
@@ -53,6 +55,8 @@ class Crew:
         self.fault: Fault | None = None
         """The first fault of a strand beside the root."""
         self.root: Strand | None = None
+        self.is_shielded = False
+        """Whether the strands are out of the reach of whoever cancels the caller."""
         self.still = still
         self.linger = linger
 
@@ -105,6 +109,7 @@ class Strand:
         "stack",
         "sticky",
         "task",
+        "tasks",
         "waiting",
     )
 
@@ -120,6 +125,8 @@ class Strand:
         """Requests refused under a run cancel, as ``effect at file:line``."""
         self.in_flight: CancelScope | None = None
         """Around the innermost external call that is out, where a log tells apart who cancels it."""
+        self.tasks: list[Task[Any]] = []
+        """In the background of its activations, until they are joined."""
         self.waiting: Waiting | None = None
         """What it waits for."""
         self.body: CancelScope | None = None
@@ -144,6 +151,8 @@ class Strand:
     def interrupt(self, signal: Signal) -> None:
         """Let *signal* reach this strand: at its wait, in its call, or wherever its body is."""
         self.stop(signal)
+        for task in tuple(self.tasks):
+            task.interrupt(signal)
         if self.interrupted is not None:
             self.interrupted()
         body = self.body
@@ -157,6 +166,14 @@ class Strand:
             self.in_flight.cancel()
         elif body is not None:
             body.cancel()
+
+    def fail(self, signal: TaskFailed) -> None:
+        """A task has failed: the activation that forked it is stopped where it waits, or else at its next request."""
+        self.stop(signal)
+        if self.waiting is not None:
+            self.waiting.interrupt(signal)
+        elif self.in_flight is not None:
+            self.in_flight.cancel()
 
     def refuse_other_tasks(self, request: str) -> None:
         """Refuse *request* unless it is awaited in the strand's own task.
@@ -187,7 +204,8 @@ class Strand:
         if isinstance(signal, RunCancel):
             if frame.shielded or frame.internal:
                 return
-            self.refused.append(f"{label_of_item(item)} at {frame.line()}")
+            if not isinstance(signal, TaskFailed):
+                self.refused.append(f"{label_of_item(item)} at {frame.line()}")
         frame.refusals += 1
         if frame.refusals > REFUSALS:
             self.sticky = signal = Fault(EndlessUnwindError(frame.name, frame.line()))

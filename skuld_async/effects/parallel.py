@@ -84,7 +84,7 @@ class _All(Wrapped[T_co], frozen=True, eq=False):
         team: Team = await hop(self.opening)
         branches = [Branch(branch.name, branch.computation) for branch in self.branches]  # a recipe may run again
         await team.run(branches, limit=self.limit, settle=self.settle)
-        return self.give([branch.error or branch.value for branch in branches])
+        return self.give([branch.value if branch.error is None else branch.error for branch in branches])
 
 
 class _Race(Wrapped[Won[T_co]], frozen=True, eq=False):
@@ -176,7 +176,32 @@ class Parallel:
     ) -> Computation[tuple[T1 | Exception, T2 | Exception, T3 | Exception]]: ...
     @overload
     @staticmethod
-    def all(*branches: Request[T], settle: Literal[True]) -> Computation[tuple[T | Exception, ...]]: ...
+    def all(
+        a: Request[T1], b: Request[T2], c: Request[T3], d: Request[T4], /, *, settle: Literal[True]
+    ) -> Computation[tuple[T1 | Exception, T2 | Exception, T3 | Exception, T4 | Exception]]: ...
+    @overload
+    @staticmethod
+    def all(
+        a: Request[T1], b: Request[T2], c: Request[T3], d: Request[T4], e: Request[T5], /, *, settle: Literal[True]
+    ) -> Computation[tuple[T1 | Exception, T2 | Exception, T3 | Exception, T4 | Exception, T5 | Exception]]: ...
+    @overload
+    @staticmethod
+    def all(
+        a: Request[T1],
+        b: Request[T2],
+        c: Request[T3],
+        d: Request[T4],
+        e: Request[T5],
+        f: Request[T6],
+        /,
+        *,
+        settle: Literal[True],
+    ) -> Computation[
+        tuple[T1 | Exception, T2 | Exception, T3 | Exception, T4 | Exception, T5 | Exception, T6 | Exception]
+    ]: ...
+    @overload
+    @staticmethod
+    def all(*branches: Request[T], settle: bool) -> Computation[tuple[T | Exception, ...]]: ...
     @staticmethod
     def all(*branches: Any, settle: bool = False) -> Computation[Any]:
         """Run *branches* side by side; their results, in their order.
@@ -204,7 +229,7 @@ class Parallel:
     @overload
     @staticmethod
     def map(
-        function: Callable[[S], Request[T]], items: Iterable[S], *, limit: int | None = None, settle: Literal[True]
+        function: Callable[[S], Request[T]], items: Iterable[S], *, limit: int | None = None, settle: bool
     ) -> Computation[list[T | Exception]]: ...
     @staticmethod
     def map(
@@ -250,4 +275,6 @@ class Parallel:
             if set(name) & set("@#/~."):
                 raise DeclarationError(f"Parallel.race({name})", "names cannot hold @ # / ~ .", "use an identifier")
         made = tuple(branch_of(name, one, "Parallel.race") for name, one in branches.items())
-        return _Race(OpenRace({branch.name: branch.computation.name for branch in made}), made)
+        opening = OpenRace({branch.name: branch.computation.name for branch in made})
+        race: _Race[T] = _Race(opening, made)
+        return race

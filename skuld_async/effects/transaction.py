@@ -125,7 +125,9 @@ class Transact(Around[T_co], frozen=True, eq=False):
         before: list[tuple[Cell[Any], Any]] = []
         try:
             try:
-                before += [(cell, copy.deepcopy(cell.value)) for _, cell in frame.table.scope.all_cells()]
+                before += [
+                    (cell, copy.deepcopy(cell.value)) for _, cell in frame.table.scope.all_cells() if not cell.shared
+                ]
                 await self._perform(unit, frame, ending)
             except BaseException as error:
                 ending.error = error

@@ -53,6 +53,8 @@ class Book:
         """The journals of the strands that run, by path."""
         self.over: set[str] = set()
         """Paths of the strands that have ended."""
+        self.folded: set[str] = set()
+        """Keys of the shared cells that have their value from the log."""
         self.paused = 0
         """How many strands wait for an answer or a time."""
         self.stops: dict[str, str] = {}

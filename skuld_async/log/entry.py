@@ -39,7 +39,7 @@ def raw_value(data: bytes) -> Raw:
 EntryState: TypeAlias = Literal["started", "executed", "discarded"]
 Status: TypeAlias = Literal["running", "suspended", "completed", "failed", "cancelled"]
 ErrorKind: TypeAlias = Literal[
-    "declared", "domain", "builtin", "other", "group", "result", "body-scope", "run-cancel", "timed-out"
+    "declared", "domain", "builtin", "other", "group", "result", "body-scope", "run-cancel", "task", "timed-out"
 ]
 
 
@@ -77,6 +77,8 @@ class StrandsData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """Whether the time was over first."""
     stopped: list[str] = []
     """Where the other branches were stopped, as `Cancellation.at`."""
+    task: str | None = None
+    """The task whose error stopped all of them."""
 
 
 class MarkData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from skuld_async._branches import Opening
 from skuld_async._declared import Misfit
 from skuld_async._effect import Kind
 from skuld_async._errors import ResultError, UndecodableError, UnencodableError
-from skuld_async._signals import Fault, RunCancel, Suspend
+from skuld_async._signals import Fault, RunCancel, Suspend, TaskFailed
 from skuld_async.effects.transaction import Begin
 
 from . import divergence, failures
@@ -360,11 +360,16 @@ class Journal:
         entry.error = ErrorData(why)
         entry.state = "discarded"
 
+    def stop(self, entry: Entry, signal: RunCancel) -> None:
+        """Started to discarded, because *signal* stops its strand."""
+        entry.error = ErrorData("task", signal.task.id) if isinstance(signal, TaskFailed) else ErrorData("run-cancel")
+        entry.state = "discarded"
+
     def cancel_here(self) -> Entry:
         """The entry at the cursor, which is where the run was cancelled."""
         entry = self.take()
         if entry.state == "started":
-            self.abandon(entry, "run-cancel")
+            self.stop(entry, RunCancel())
         return entry
 
     # -- replaying ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -12,20 +11,18 @@ from msgspec import UNSET, Raw
 
 from skuld_async._chain import caller
 from skuld_async._declared import Misfit
-from skuld_async._effect import Kind
-from skuld_async._errors import DivergenceError, UndecodableError, UnencodableError
+from skuld_async._errors import DivergenceError, UnencodableError
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import Fault
 
 from . import divergence, failures
-from .codec import codec_of
 from .entry import NULL, Entry
-from .journal import blamed, undone_in
+from .journal import blamed
+from .replaying import give_up, wait_where_given_up
 
 if TYPE_CHECKING:
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame
-    from skuld_async._scopes import Scope
 
     from .codec import Codec
     from .journal import Journal
@@ -154,7 +151,7 @@ class Local:
             journal.add(entry)
         place.entry_id = entry.id
         fresh = entry.state == "started"
-        await wait_where_given_up(entry)
+        await wait_where_given_up(entry, frame)
         try:
             value = await settled((self.perform if fresh else self.again)(effect, frame))
         except Exception as error:
@@ -227,65 +224,6 @@ class Local:
         )
 
 
-def give_up(entry: Entry, frame: Frame, journal: Journal) -> None:
-    """Settle *entry*, which a scope of the body has cancelled; who stops the strand keeps its own account."""
-    if frame.strand.sticky is None:
-        journal.abandon(entry, "body-scope")
-
-
-async def wait_where_given_up(entry: Entry) -> None:
-    """Wait at *entry*, where a scope of the body has cancelled it, until that scope fires, as it did then."""
-    if entry.error is not UNSET and entry.error.kind == "body-scope":
-        await anyio.sleep_forever()
-
-
 async def settled(answer: Any) -> Any:
     """*answer*, awaited where it is a coroutine: a sync handler may stand below async interceptors."""
     return await answer if isinstance(answer, CoroutineType) else answer  # pyright: ignore[reportUnknownVariableType]
-
-
-def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
-    """Pass over what the handler of *entry* requested; what it did to local state is done again."""
-    nested = journal.nested(entry)
-    undone = undone_in(nested)
-    for inner in nested:
-        if not inner.id.startswith(undone):
-            perform_again(inner, scope)
-
-
-def perform_again(entry: Entry, inner: Scope) -> None:
-    """Perform a local entry from the log, as seen from the scope *inner* of its requester, which no replay runs.
-
-    State of a scope that the requester opened for itself is gone with it, and is left alone.
-    """
-    try:
-        if entry.mark is not UNSET:
-            for key, cell in inner.all_cells():
-                if key in entry.mark.cells:
-                    cell.value = cell.declared.decode(entry.mark.cells[key])
-        elif entry.state == "executed":
-            for scope in inner.outwards():
-                if scope.path == entry.scope:
-                    _perform_in(scope, entry)
-    except Misfit as error:
-        raise Fault(UndecodableError(entry.sig, entry.id, str(error))) from None
-
-
-def _perform_in(scope: Scope, entry: Entry) -> None:
-    for kind, route in scope.whole().routes.items():
-        if (
-            kind.__kind__ in (Kind.LOCAL, Kind.DERIVED)
-            and entry.sig in (kind.__sig__, *kind.__aliases__)
-            and not route.is_async
-        ):
-            codec = codec_of(kind)
-            if not codec.opaque:
-                effect = codec.decode(entry.data)
-                # The entry of a derived effect does not say whether it raised: its requester has dealt with that.
-                with suppress(*[Exception] if kind.__kind__ is Kind.DERIVED else []):
-                    route.function(effect)
-                return
-            for cell in scope.cells.values():  # its change is code; its value is what the cell became
-                if entry.sig.startswith(f"{cell.name}."):
-                    cell.value = codec.answer.decode(entry.value)
-            return

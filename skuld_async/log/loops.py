@@ -14,6 +14,7 @@ from skuld_async._signals import Fault
 from skuld_async.effects.loop import Mark, enter_iteration, mark_id, next_iteration
 
 from . import divergence
+from .atomic import fold
 from .codec import codec_of
 from .entry import Entry, MarkData, raw_value
 
@@ -96,6 +97,7 @@ class Marks:
 
     def _snapshot(self, frame: Frame) -> dict[str, Raw]:
         cells: dict[str, Raw] = {}
+        fold(self.journal.book, frame.table.scope.all_cells())
         for key, cell in frame.table.scope.all_cells():
             if self.state_keys is None or cell.name in self.state_keys:
                 data, cell.value = cell.declared.admit(cell.value)  # as a cold resume will have it
@@ -104,7 +106,7 @@ class Marks:
 
     def _restore(self, frame: Frame, entry: Entry, mark: MarkData) -> None:
         for key, cell in frame.table.scope.all_cells():
-            if key in mark.cells:
+            if key in mark.cells and not cell.shared:
                 try:
                     cell.value = cell.declared.decode(mark.cells[key])
                 except Misfit as error:

@@ -50,7 +50,7 @@ class Pause:
             journal.book.paused -= 1
         if self._signal is not None:
             if isinstance(self._signal, RunCancel):
-                journal.abandon(self.entry, "run-cancel")
+                journal.stop(self.entry, self._signal)
             raise self._signal
 
     def interrupt(self, signal: Signal) -> None:

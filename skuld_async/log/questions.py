@@ -17,10 +17,9 @@ from skuld_async.effects.yield_ import within_of
 from . import waits
 from .codec import codec_of
 from .entry import ErrorData
-from .local import perform_nested, wait_where_given_up
 from .log import ref_of
 from .pauses import Pause, refuse_what_cannot_wait
-from .recording import replayed
+from .replaying import perform_nested, refuse_after_failure, replayed, wait_where_given_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,8 +103,9 @@ class Questions:
             raise
         if entry.state != "started":
             perform_nested(entry, journal, frame.table.scope)
-            await wait_where_given_up(entry)
+            await wait_where_given_up(entry, frame)
             return _timed_out(entry) or replayed(codec, entry, journal)
+        refuse_after_failure(entry, frame, journal)
         if entry.wait is UNSET:
             entry.wait = waits.open_wait(codec, entry, question)
         within = within_of(question)

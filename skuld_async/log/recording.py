@@ -29,17 +29,22 @@ from skuld_async._errors import EffectError, ResultError
 from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal, Suspend
+from skuld_async.effects.atomic import AtomicEffect
 from skuld_async.effects.clock import Sleep
+from skuld_async.effects.fork import TaskEffect
 from skuld_async.effects.loop import Mark
 from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
+from .atomic import atomic
 from .codec import codec_of
 from .entry import Entry
-from .local import Local, give_up, perform_nested, settled, wait_where_given_up
+from .local import Local, settled
 from .loops import Marks
+from .replaying import give_up, perform_nested, refuse_after_failure, replayed, wait_where_given_up
 from .sleeping import sleeping
 from .stopping import stopping
+from .tasks import asking
 from .teams import concurrent
 from .transactions import transaction
 
@@ -98,7 +103,9 @@ class Recorder:
     def _cut_off(self) -> frozenset[str]:
         """Names of the calls that a scope of the body cut off: a replay waits there, under a sync handler too."""
         entries = self.journal.entries
-        return frozenset(one.sig for one in entries if one.error is not UNSET and one.error.kind == "body-scope")
+        return frozenset(
+            one.sig for one in entries if one.error is not UNSET and one.error.kind in ("body-scope", "task")
+        )
 
     def _bind(self, kind: type[Effect[Any]], live: Route | None) -> Route | None:  # noqa: PLR0911 - the table above
         rules, journal = self.rules, self.journal
@@ -112,6 +119,10 @@ class Recorder:
             return concurrent(kind, journal, self.beside)
         if issubclass(kind, Sleep):
             return sleeping(journal)
+        if issubclass(kind, TaskEffect):
+            return asking(kind, journal)
+        if issubclass(kind, AtomicEffect):
+            return atomic(kind, live, journal)
         family = kind.__kind__
         if rules.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, rules.only):
             family = Kind.UNLOGGED
@@ -151,7 +162,7 @@ def derived(codec: Codec, live: Route, journal: Journal) -> Route:
 
     async def record_async(effect: Effect[Any], frame: Frame) -> Any:
         entry, perform = place(effect, frame)
-        await wait_where_given_up(entry)
+        await wait_where_given_up(entry, frame)
         try:
             return await settled(perform(effect, frame))
         except anyio.get_cancelled_exc_class():
@@ -206,9 +217,11 @@ def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noq
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
             perform_nested(entry, journal, frame.table.scope)
-            await wait_where_given_up(entry)
+            await wait_where_given_up(entry, frame)
             return replayed(codec, entry, journal)
         strand = frame.strand
+        if strand.tasks:
+            refuse_after_failure(entry, frame, journal)
         outer = strand.in_flight
         value, returned, scope = None, False, anyio.CancelScope()
         try:
@@ -224,7 +237,7 @@ def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noq
             raise
         except Signal as signal:
             if isinstance(signal, RunCancel):
-                journal.abandon(entry, "run-cancel")
+                journal.stop(entry, signal)
             raise
         except Exception as error:
             if scope.cancel_called:  # what the call made of being stopped is no answer of its receiver
@@ -247,7 +260,7 @@ def interruption(entry: Entry, strand: Strand, journal: Journal) -> Signal:
     """The signal for whose sake the call of *entry* was cancelled."""
     signal = strand.sticky
     if isinstance(signal, RunCancel) and entry.state == "started":
-        journal.abandon(entry, "run-cancel")
+        journal.stop(entry, signal)
     return signal or Suspend()
 
 
@@ -281,13 +294,6 @@ def answering(codec: Codec, journal: Journal) -> Callable[[Effect[Any], Frame], 
         return value
 
     return answer
-
-
-def replayed(codec: Codec, entry: Entry, journal: Journal) -> Any:
-    """The logged answer."""
-    if entry.state == "executed":
-        return journal.value(codec, entry)
-    raise journal.error(codec, entry)
 
 
 def _unlogged(live: Route) -> Route:

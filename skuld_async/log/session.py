@@ -26,6 +26,7 @@ from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 from skuld_async._strand import Crew, Strand
 
 from . import failures, waits
+from .atomic import fold
 from .book import Book
 from .divergence import Divergence
 from .entry import Cancellation
@@ -96,6 +97,7 @@ class Session(Generic[T]):
         )
         linger = options.get("linger", LINGER)
         self._crew = Crew(self._still, linger.total_seconds())
+        self._crew.is_shielded = True
         self._strand: LoggedStrand | None = None
         self._scope: Scope | None = None
         self._shield = anyio.CancelScope(shield=True)
@@ -333,6 +335,8 @@ class Session(Generic[T]):
 
     def _common(self) -> dict[str, Any]:
         book = self._book
+        if self._scope is not None:
+            fold(book, self._scope.all_cells())
         cells = {} if self._scope is None else {cell.name: cell.value for cell in self._scope.cells.values()}
         accepted = Divergence(tuple(book.performed), tuple(book.dropped), tuple(book.unconsumed))
         return {"log": self.log, "cells": cells, "divergence": accepted}

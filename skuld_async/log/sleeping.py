@@ -12,8 +12,8 @@ from skuld_async._scopes import ASYNC_FRAMED, Route
 from skuld_async.effects.clock import Sleep
 
 from .codec import codec_of
-from .local import give_up, wait_where_given_up
 from .pauses import Pause, refuse_what_cannot_wait
+from .replaying import give_up, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:
     from skuld_async._frames import Frame
@@ -28,10 +28,11 @@ def sleeping(journal: Journal) -> Route:
     async def sleep(effect: Sleep, frame: Frame) -> None:
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
-            await wait_where_given_up(entry)
+            await wait_where_given_up(entry, frame)
             if entry.state == "discarded":
                 raise journal.error(codec, entry)
             return
+        refuse_after_failure(entry, frame, journal)
         if entry.deadline is UNSET:
             entry.deadline = await due_in(frame, effect.after)
         pause = Pause(frame, entry)

@@ -15,7 +15,7 @@ from skuld_async._signals import RunCancel
 from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
-from .local import perform_nested
+from .replaying import perform_nested
 from .strands import LoggedStrand
 
 if TYPE_CHECKING:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from typing_extensions import override
+
 from skuld_async._effect import Effect
 from skuld_async._scopes import Route, Scope
-from skuld_async._signals import RunCancel
+from skuld_async._signals import RunCancel, TaskFailed
 from skuld_async._strand import Strand
 
 if TYPE_CHECKING:
@@ -28,6 +30,12 @@ class LoggedStrand(Strand):
         """Where it was stopped, where that is in the middle of a request that it now makes."""
         super().__init__(run, seed, journal.path, parent)
         self.interrupted = journal.hurry
+
+    @override
+    def fail(self, signal: TaskFailed) -> None:
+        if self.waiting is not None or self.in_flight is not None:
+            super().fail(signal)
+        # else: at its next request that waits, which has an entry to say so
 
     def stop_again(self) -> None:
         """It was stopped before, and that took effect here."""

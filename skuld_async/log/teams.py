@@ -19,7 +19,7 @@ discarded           that it was stopped              none
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import anyio
 from msgspec import UNSET
@@ -29,14 +29,14 @@ from skuld_async._branches import POLL, Branch, Opening, Team
 from skuld_async._clock import due_in
 from skuld_async._frames import Frame
 from skuld_async._scopes import ASYNC_FRAMED, Route
-from skuld_async._signals import Fault, RunCancel, Signal, Suspend
+from skuld_async._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 from skuld_async._strand import Strand
 
 from . import failures
 from .codec import codec_of
 from .entry import Entry, StrandsData
 from .journal import Journal, blamed, culprit
-from .local import wait_where_given_up
+from .replaying import refuse_after_failure, wait_where_given_up
 from .stopping import places_of, strand_on
 from .strands import LoggedStrand
 
@@ -51,7 +51,7 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
     """The route of a concurrent effect."""
     codec = codec_of(kind)
 
-    async def open_team(effect: Opening, frame: Frame) -> Team:
+    async def open_team(effect: Opening, frame: Frame) -> Any:
         data = journal.data(codec, effect, frame)
         entry = journal.match(codec, data, frame)
         frame.place.replayed = entry is not None and entry.state != "started"
@@ -61,10 +61,16 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
             entry = Entry(journal.new_id(frame), codec.sig, data, "started")
             journal.add(entry)
         frame.place.entry_id = entry.id
-        await wait_where_given_up(entry)
+        await wait_where_given_up(entry, frame)
+        if entry.state == "started":
+            refuse_after_failure(entry, frame, journal)
         journal.book.split()
         journal.careful = True
-        return LoggedTeam(frame, entry, journal, beside, is_old=is_old)
+        team = LoggedTeam(frame, entry, journal, beside, is_old=is_old)
+        answer = effect.answer(team)
+        if answer is not team:  # it does not wait for the branches
+            frame.place.replayed = is_old
+        return answer
 
     return Route(ASYNC_FRAMED, open_team)
 
@@ -138,6 +144,10 @@ class LoggedTeam(Team):
         return None
 
     @override
+    def is_open(self) -> bool:
+        return self._is_live and not self.decided
+
+    @override
     def is_early(self) -> bool:
         return self._is_old and self._journal.book.is_early(f"{self.id}.")
 
@@ -178,7 +188,7 @@ class LoggedTeam(Team):
         if not self._is_live:
             pass
         elif isinstance(error, RunCancel):
-            self._journal.abandon(entry, "run-cancel")
+            self._journal.stop(entry, error)
         elif isinstance(error, Signal):
             pass  # it is left to the next resume
         elif isinstance(error, Exception):
@@ -188,6 +198,13 @@ class LoggedTeam(Team):
         if isinstance(error, Exception) and culprit(error) is None:
             blamed(error, entry)  # the body's own error: a `rerun` runs the branches again
         return error
+
+    @override
+    def give_way(self, signal: TaskFailed) -> None:
+        if self._is_live and self._known is None:
+            places = [place for strand in self.strands() for place in self.places(strand)]
+            self._known = self._entry.strands = StrandsData(stopped=places, task=signal.task.id)
+            self.decided = True
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -216,7 +233,7 @@ class LoggedTeam(Team):
             at = f"{frame.place.prefix}{frame.place.count - 1}+"
         else:
             at = entry.id
-            strand.journal.abandon(entry, "run-cancel")
+            strand.journal.stop(entry, RunCancel())
         strand.cut_at = at
         self.time_out()
         raise RunCancel

@@ -24,7 +24,7 @@ from . import divergence
 from .codec import codec_of
 from .entry import COMMITTED, ROLLED_BACK
 from .journal import blamed, culprit
-from .local import wait_where_given_up
+from .replaying import wait_where_given_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -52,8 +52,8 @@ def transaction(live: Route, journal: Journal) -> Route:
             journal.forget(entry)
             return LoggedUnit(entry, journal, function(effect, frame))
         why = None if entry.error is UNSET else entry.error.kind
-        await wait_where_given_up(entry)
-        if why in (None, "run-cancel"):
+        await wait_where_given_up(entry, frame)
+        if why in (None, "run-cancel", "task"):
             return LoggedUnit(entry, journal, None)
         journal.nested(entry)
         raise journal.error(codec, entry)
@@ -122,7 +122,7 @@ class LoggedUnit(Unit):
         if signal is None:
             self._journal.abandon(self.entry, "body-scope")
         elif isinstance(signal, RunCancel):
-            self._journal.abandon(self.entry, "run-cancel")
+            self._journal.stop(self.entry, signal)
         else:
             self._journal.forget(self.entry)
 

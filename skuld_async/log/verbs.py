@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _INSIDE = re.compile(
-    r"(State|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.now|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
+    r"(State|AtomicState|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.\w+|Parallel\.\w+|with_timeout|fork|join|cancel|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
 )
 """The names of the library's effects that leave the process alone; any other may have been seen outside."""
 

@@ -1,0 +1,147 @@
+"""Tasks: strands in the background of the activation that forked them.
+
+The rules:
+
+1. An activation ends after its tasks: its `Return` is held until they have.
+2. An error in a task stops the activation: what it is waiting for is cut short, its cleanup is done, and the error
+   comes out of it, to whoever called it.
+3. An activation that ends with an error stops its tasks first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic
+
+import anyio
+from typing_extensions import TypeVar
+
+from ._branches import POLL, Branch, Team
+from ._clock import Timer
+from ._errors import TaskCancelledError
+from ._signals import Signal, Suspend, TaskFailed
+from ._strand import stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._frames import Frame
+    from ._strand import Strand
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Task(Generic[T_co]):
+    """A computation that runs in the background; made by `fork`.
+
+    Attributes:
+        id: Id of the entry that forked it.
+    """
+
+    def __init__(self, team: Team, branch: Branch) -> None:
+        self.id: str = team.id
+        self._team = team
+        self._branch = branch
+        self._frame = team.frame
+        self._ended = False
+        self._wake: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id}: {self._branch.computation.name}>"
+
+    # -- for the strand that forked it -------------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> Frame:
+        """Of the activation that forked it."""
+        return self._frame
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised."""
+        return self._branch.error if self._team.failed else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has done all that it will do in this session."""
+        return self._ended
+
+    def start(self) -> None:
+        """Start it, unless its log says that it is over."""
+        if self._team.has_to_run(self._branch):
+            self._frame.strand.tasks.append(self)
+            self._team.start(self._branch, self._note)
+        else:
+            self._ended = True
+
+    def _note(self) -> None:
+        """It has ended."""
+        self._ended = True
+        for wake in self._wake:
+            wake()
+        if self.error is not None:
+            self._frame.strand.fail(TaskFailed(self))
+
+    def interrupt(self, signal: Signal) -> None:
+        """Let *signal* reach it."""
+        if not self._ended:
+            self._team.interrupt(signal)
+
+    def strands(self) -> list[Strand]:
+        """Its strand, while it runs."""
+        return self._team.strands()
+
+    async def wait(self, frame: Frame) -> None:
+        """Wait for its end in *frame*, or for the signal that stops the strand."""
+        if self._ended:
+            return
+        timer = Timer(frame, None)
+        self._wake.append(timer.wake)
+        strand = frame.strand
+        strand.waiting = _Join(timer)
+        try:
+            await timer.wait()
+        finally:
+            strand.waiting = None
+
+    async def join(self, frame: Frame) -> T_co:
+        """Wait for its value; what it told is added."""
+        await self.wait(frame)
+        signal = stopped(frame)
+        if signal is not None:
+            raise signal
+        branch = self._branch
+        if branch.has_returned:
+            self.merge()
+            value: T_co = branch.value
+            return value
+        if self._team.is_suspended:
+            raise Suspend
+        raise TaskCancelledError(self.id, branch.computation.name)
+
+    async def stop(self, frame: Frame) -> None:
+        """Stop it, and wait until it has done its cleanup."""
+        while not self._ended and self._team.is_early():  # noqa: ASYNC110 - the end of a replay is no event
+            await anyio.sleep(POLL)
+        if not self._ended and self._branch.strand.sticky is None:
+            self._team.stop()
+        await self.wait(frame)
+
+    def merge(self) -> None:
+        """Add what it told, once."""
+        tasks = self._frame.strand.tasks
+        if self in tasks:
+            tasks.remove(self)
+            self._branch.scope.merge(adopt=False)
+
+
+class _Join:
+    """A strand that waits for a task, which has a signal of its own."""
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def interrupt(self, signal: Signal) -> None:  # noqa: ARG002 - it sticks to the strand
+        self._timer.wake()
+
+    def strands(self) -> list[Strand]:
+        return []

@@ -1,0 +1,118 @@
+"""Replaying: what a strand does at an entry that was settled before, or cut short."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from msgspec import UNSET
+
+from skuld_async._declared import Misfit
+from skuld_async._effect import Kind
+from skuld_async._errors import UndecodableError
+from skuld_async._signals import Fault, TaskFailed
+
+from .codec import codec_of
+from .journal import undone_in
+
+if TYPE_CHECKING:
+    from skuld_async._frames import Frame
+    from skuld_async._scopes import Scope
+
+    from .codec import Codec
+    from .entry import Entry
+    from .journal import Journal
+
+
+def replayed(codec: Codec, entry: Entry, journal: Journal) -> Any:
+    """The logged answer."""
+    if entry.state == "executed":
+        return journal.value(codec, entry)
+    raise journal.error(codec, entry)
+
+
+def give_up(entry: Entry, frame: Frame, journal: Journal) -> None:
+    """Settle *entry*, which a scope of the body has cancelled; who stops the strand keeps its own account."""
+    if frame.strand.sticky is None:
+        journal.abandon(entry, "body-scope")
+
+
+async def wait_where_given_up(entry: Entry, frame: Frame) -> None:
+    """Wait at *entry*, which was cut short, until what did so does it again: a scope of the body, or a failed task."""
+    if entry.error is not UNSET and entry.error.kind == "body-scope":
+        await anyio.sleep_forever()
+    task = _task_that_failed(entry)
+    for one in frame.strand.tasks:
+        if one.id == task:
+            while not one.has_ended:
+                await one.wait(frame)
+            signal = TaskFailed(one)
+            frame.strand.stop(signal)
+            if entry.state != "started":  # else there is cleanup to do
+                raise signal
+
+
+def _task_that_failed(entry: Entry) -> str | None:
+    if entry.error is not UNSET and entry.error.kind == "task":
+        return entry.error.type
+    return None if entry.strands is UNSET else entry.strands.task
+
+
+def refuse_after_failure(entry: Entry, frame: Frame, journal: Journal) -> None:
+    """Cut *entry* short, which waits for something, where a task of an activation around it has failed."""
+    if frame.shielded:
+        return
+    for task in frame.strand.tasks:
+        if task.error is not None and frame.strand.sticky is None:
+            signal = TaskFailed(task)
+            frame.strand.stop(signal)
+            journal.stop(entry, signal)
+            raise signal
+
+
+def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
+    """Pass over what the handler of *entry* requested; what it did to local state is done again."""
+    nested = journal.nested(entry)
+    undone = undone_in(nested)
+    for inner in nested:
+        if not inner.id.startswith(undone):
+            perform_again(inner, scope)
+
+
+def perform_again(entry: Entry, inner: Scope) -> None:
+    """Perform a local entry from the log, as seen from the scope *inner* of its requester, which no replay runs.
+
+    State of a scope that the requester opened for itself is gone with it, and is left alone.
+    """
+    try:
+        if entry.mark is not UNSET:
+            for key, cell in inner.all_cells():
+                if key in entry.mark.cells and not cell.shared:
+                    cell.value = cell.declared.decode(entry.mark.cells[key])
+        elif entry.state == "executed":
+            for scope in inner.outwards():
+                if scope.path == entry.scope:
+                    _perform_in(scope, entry)
+    except Misfit as error:
+        raise Fault(UndecodableError(entry.sig, entry.id, str(error))) from None
+
+
+def _perform_in(scope: Scope, entry: Entry) -> None:
+    for kind, route in scope.whole().routes.items():
+        if (
+            kind.__kind__ in (Kind.LOCAL, Kind.DERIVED)
+            and entry.sig in (kind.__sig__, *kind.__aliases__)
+            and not route.is_async
+        ):
+            codec = codec_of(kind)
+            if not codec.opaque:
+                effect = codec.decode(entry.data)
+                # The entry of a derived effect does not say whether it raised: its requester has dealt with that.
+                with suppress(*[Exception] if kind.__kind__ is Kind.DERIVED else []):
+                    route.function(effect)
+                return
+            for cell in scope.cells.values():  # its change is code; its value is what the cell became
+                if entry.sig.startswith(f"{cell.name}."):
+                    cell.value = codec.answer.decode(entry.value)
+            return
