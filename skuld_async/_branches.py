@@ -282,7 +282,7 @@ class Team(Pending):
             self._suspended = True
         elif branch.error is not None and not isinstance(branch.error, Signal):
             self.failed.append(branch)
-            if not self._settle or self.decided:
+            if not self._settle:
                 self._decide()
         elif isinstance(signal, RunCancel):
             self._cut = not self.decided or self._cut

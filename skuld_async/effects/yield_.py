@@ -33,10 +33,7 @@ class Yield(Effect[T_co], frozen=True, dict=True):
 
     def named(self, name: str) -> Self:
         """The same question with a name, by which its wait can be found."""
-        # Kept beside the fields: a name is an option of the wait, no part of the question.
-        question = copy.copy(self)
-        msgspec.structs.force_setattr(question, "_wait_name", name)
-        return question
+        return self._with("_wait_name", name)
 
     def within(self, after: timedelta) -> Effect[T_co | TimedOut]:
         """The same question with a time: `TimedOut` is the answer where none has come when *after* has passed.
@@ -45,10 +42,17 @@ class Yield(Effect[T_co], frozen=True, dict=True):
         """
         if not isinstance(after, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance] - not everybody has a type checker
             raise DeclarationError(f"question.within({after!r:.40})", "this is no time span", "give a timedelta")
-        question: Any = copy.copy(self)
-        msgspec.structs.force_setattr(question, "_wait_within", after)
+        question: Any = self._with("_wait_within", after)
         effect: Effect[T_co | TimedOut] = question
         return effect
+
+    def _with(self, option: str, value: Any) -> Self:
+        """The same question with an option, kept beside the fields: it is one of the wait, no part of the question."""
+        question = copy.copy(self)
+        for name, kept in vars(self).items():  # the copy has the fields only
+            msgspec.structs.force_setattr(question, name, kept)
+        msgspec.structs.force_setattr(question, option, value)
+        return question
 
     @staticmethod
     def of(value: Any) -> Untyped:

@@ -150,6 +150,15 @@ class Book:
                     return True
         return False
 
+    def pass_by(self, paths: Iterable[str]) -> None:
+        """The strands of *paths* do not run in this session, nor do those that they opened before."""
+        waiting = list(paths)
+        while waiting:
+            path = waiting.pop()
+            self.over.add(path)
+            for entry in self._lines.get(path, ()):
+                waiting += self.lines_under(entry)
+
     def elsewhere(self, path: str) -> Iterable[tuple[list[Entry], int, Journal | None]]:
         """The entries of other strands that nobody has come to yet: list, index, the journal of a strand that runs."""
         for other, entries in self._lines.items():

@@ -319,7 +319,10 @@ class Journal:
         first = self.cursor
         while self.remaining and self.entries[-self.remaining].id.startswith(prefix):
             self.remaining -= 1
-        return self.entries[first : self.cursor]
+        found = self.entries[first : self.cursor]
+        for inner in found:
+            self.book.pass_by(self.book.lines_under(inner))
+        return found
 
     def forget(self, entry: Entry) -> None:
         """Remove what stands under *entry*, a transaction that was not committed."""

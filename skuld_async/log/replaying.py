@@ -6,20 +6,26 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
-from skuld_async._declared import Misfit
+from skuld_async._declared import Misfit, encode_canonical
 from skuld_async._effect import Kind
 from skuld_async._errors import UndecodableError
 from skuld_async._signals import Fault, TaskFailed
+from skuld_async.effects.fork import Fork, Join
+from skuld_async.effects.timeout import OpenTimed
 
 from .codec import codec_of
+from .entry import StrandsData
 from .journal import undone_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skuld_async._frames import Frame
     from skuld_async._scopes import Scope
 
+    from .book import Book
     from .codec import Codec
     from .entry import Entry
     from .journal import Journal
@@ -73,11 +79,47 @@ def refuse_after_failure(entry: Entry, frame: Frame, journal: Journal) -> None:
 
 def perform_nested(entry: Entry, journal: Journal, scope: Scope) -> None:
     """Pass over what the handler of *entry* requested; what it did to local state is done again."""
-    nested = journal.nested(entry)
-    undone = undone_in(nested)
-    for inner in nested:
-        if not inner.id.startswith(undone):
-            perform_again(inner, scope)
+    _perform_all(journal.nested(entry), journal.book, scope)
+
+
+def _perform_all(entries: Sequence[Entry], book: Book, scope: Scope) -> None:
+    undone = undone_in(entries)
+    forked: list[Entry] = []
+    for inner in entries:
+        if inner.id.startswith(undone):
+            continue
+        perform_again(inner, scope)
+        if book.lines_under(inner):
+            book.pass_by(book.lines_under(inner))
+            if inner.sig == Fork.__sig__:
+                forked.append(inner)
+            elif inner.state == "executed":
+                _perform_branches(inner, book, scope)
+        joined = [one for one in forked if inner.sig == Join.__sig__ and inner.data == join_data(one.id)]
+        for one in joined if inner.state == "executed" else ():
+            forked.remove(one)
+            _perform_branches(one, book, scope)
+    for one in forked:  # added at the end of the activation
+        if one.state == "executed":
+            _perform_branches(one, book, scope)
+
+
+def _perform_branches(opened: Entry, book: Book, scope: Scope) -> None:
+    """Do again what the branches of *opened* have left behind in the scope of the strand that waited for them."""
+    known = StrandsData() if opened.strands is UNSET else opened.strands
+    if known.timed_out:
+        return
+    for path in book.lines_under(opened):
+        name = path.rpartition(".")[2]
+        if name not in known.failed and known.won in (None, name):
+            forked = scope.fork(scope.table.bind)
+            _perform_all(book.line(path), book, forked)
+            forked.merge(adopt=opened.sig == OpenTimed.__sig__)
+
+
+def join_data(task: str) -> Raw:
+    """What the entry of a join of *task* holds as its request."""
+    return Raw(encode_canonical(Join[Any](task)))
 
 
 def perform_again(entry: Entry, inner: Scope) -> None:

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from skuld_async._clock import due_in
 from skuld_async._scopes import ASYNC_FRAMED, Route
+from skuld_async._signals import RunCancel
 from skuld_async.effects.clock import Sleep
 
 from .codec import codec_of
@@ -30,6 +31,7 @@ def sleeping(journal: Journal) -> Route:
         if entry.state != "started":
             await wait_where_given_up(entry, frame)
             if entry.state == "discarded":
+                _refuse_in_cleanup(codec.label, frame)
                 raise journal.error(codec, entry)
             return
         refuse_after_failure(entry, frame, journal)
@@ -37,6 +39,9 @@ def sleeping(journal: Journal) -> Route:
             entry.deadline = await due_in(frame, effect.after)
         pause = Pause(frame, entry)
         if not pause.timer.is_near:
+            if isinstance(frame.strand.sticky, RunCancel):
+                journal.stop(entry, RunCancel())
+            _refuse_in_cleanup(codec.label, frame)
             await refuse_what_cannot_wait(codec.label, frame)
         try:
             await pause.wait(journal)
@@ -48,3 +53,11 @@ def sleeping(journal: Journal) -> Route:
             journal.log.header.status = "running"
 
     return Route(ASYNC_FRAMED, sleep)
+
+
+def _refuse_in_cleanup(label: str, frame: Frame) -> None:
+    """Refuse what the cleanup of a strand that was stopped has no time for."""
+    signal = frame.strand.sticky
+    if isinstance(signal, RunCancel):
+        frame.strand.refused.append(f"{label} at {frame.line()}")
+        raise signal.with_traceback(None)

@@ -61,6 +61,8 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
             entry = Entry(journal.new_id(frame), codec.sig, data, "started")
             journal.add(entry)
         frame.place.entry_id = entry.id
+        if entry.state == "discarded" and entry.strands is UNSET:
+            journal.book.pass_by(journal.book.lines_under(entry))
         await wait_where_given_up(entry, frame)
         if entry.state == "started":
             refuse_after_failure(entry, frame, journal)
@@ -100,13 +102,15 @@ class LoggedTeam(Team):
     def has_to_run(self, branch: Branch) -> bool:
         has_to = self._has_to_run(branch)
         if not has_to:
-            self._journal.book.over.add(f"{self.id}.{branch.name}")
+            self._journal.book.pass_by([f"{self.id}.{branch.name}"])
         return has_to
 
     def _has_to_run(self, branch: Branch) -> bool:
         known = self._known
         if known is None:
             return self._entry.state != "discarded"
+        if self._entry.state == "executed":
+            return not known.timed_out and known.won in (None, branch.name)
         if branch.name == known.won or branch.name in known.failed:
             return True
         path = f"{self.id}.{branch.name}/"
@@ -173,6 +177,8 @@ class LoggedTeam(Team):
     @override
     def ended(self) -> None:
         if self._is_live:
+            if self.failed:  # which settled stand beside the others
+                self.decide([])
             self._entry.state = "executed"
 
     @override

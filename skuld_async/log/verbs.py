@@ -15,27 +15,23 @@ rerun             refused       refused                refused             runs 
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from msgspec import UNSET
 from typing_extensions import TypeVar, Unpack
 
 from skuld_async._computation import check_computation
 from skuld_async._declared import Misfit, encode_value
-from skuld_async._errors import DeclarationError, DeploymentError, RerunRefusedError, UnencodableError
+from skuld_async._errors import DeclarationError, DeploymentError, UnencodableError
 from skuld_async._run import new_id
-from skuld_async.effects.transaction import Begin
 
-from .entry import COMMITTED, Entry
 from .identity import identify
-from .journal import count_nested
 from .log import Log, copy_of
 from .questions import NO_ANSWER, answers_of
+from .rerunning import cut
 from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from skuld_async._computation import Computation
     from skuld_async._handler import Handler
@@ -45,11 +41,6 @@ if TYPE_CHECKING:
     from .outcome import Outcome
 
 T = TypeVar("T")
-
-_INSIDE = re.compile(
-    r"(State|AtomicState|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.\w+|Parallel\.\w+|with_timeout|fork|join|cancel|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
-)
-"""The names of the library's effects that leave the process alone; any other may have been seen outside."""
 
 
 async def start(
@@ -151,7 +142,7 @@ async def rerun(
             is the result of a call that was made.
     """
     _filled(log, options)
-    async with open_log(comp, _cut(log, force=force), handlers, options) as session:
+    async with open_log(comp, cut(log, force=force), handlers, options) as session:
         return await session.outcome()
 
 
@@ -217,79 +208,6 @@ def _filled(log: Log, options: Options) -> Log:
     return into
 
 
-def _cut(log: Log, *, force: bool) -> Log:
-    """A copy of *log* that ends before the effect that failed the run."""
-    header = log.header
-    if header.status != "failed":
-        problem = f"it is {header.status}, not failed"
-        raise _refused(log, problem, "Use resume(comp, log, *handlers).")
-    cut = copy_of(log)
-    cut.header.status, cut.header.error, cut.header.cause = "running", UNSET, None
-    index = next((i for i, entry in enumerate(cut.entries) if entry.id == header.cause), None)
-    if index is None:
-        return cut  # the body's own error: all that was performed stands
-    failed = _failed(cut.entries, index)
-    transaction = _transaction(cut.entries, failed[-1])
-    if transaction is not None:
-        if not force and cut.entries[transaction].value == COMMITTED:
-            problem = f"{header.cause} failed in {cut.entries[transaction].id}, a transaction that was committed"
-            raise _refused(log, problem, "To perform all of it again, use rerun(comp, log, *handlers, force=True).")
-        failed = [*(place for place in failed if place < transaction), transaction]
-    first = failed[-1]
-    cause = cut.entries[first]
-    end = first + 1 + count_nested(cut.entries, first)
-    own, after = cut.entries[first + 1 : end], cut.entries[end:]
-    if not force and cause.error is not UNSET and cause.error.kind == "result":
-        problem = f"{cause.id} was performed, and its result could not be kept: running it again would perform it twice"
-        raise _refused(log, problem, "If that is meant, use rerun(comp, log, *handlers, force=True).")
-    outside = [entry.id for entry in after if not _INSIDE.fullmatch(entry.sig)]
-    if outside and not force:
-        problem = f"it went on after {cause.id} failed ({', '.join(outside)})"
-        raise _refused(log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")
-    del cut.entries[end:]
-    cut.dropped += after
-    if transaction is not None:
-        del cut.entries[first + 1 :]  # it left no trace: all of it is performed again, under the same keys
-    elif cause.error is not UNSET and cause.error.declared:
-        cut.dropped += [cause, *own]
-        del cut.entries[first:]
-        failed.pop()
-    for place in failed:
-        entry = cut.entries[place]
-        cut.entries[place] = Entry(entry.id, entry.sig, entry.data, "started")
-    cut.header.suffix += transaction is None
-    return cut
-
-
-def _transaction(entries: Sequence[Entry], index: int) -> int | None:
-    """The outermost transaction that the entry at *index* belongs to, or is."""
-    failed = entries[index].id
-    for place, entry in enumerate(entries[: index + 1]):
-        if entry.sig == Begin.__sig__ and f"{failed}/".startswith(f"{entry.id}/"):
-            return place
-    return None
-
-
-def _failed(entries: Sequence[Entry], index: int) -> list[int]:
-    """The effect that failed the run; then the request of its handler that failed it; and so on inwards.
-
-    It ends at a declared error, because that effect is asked anew, with all that its handler asks for.
-    """
-    found = [index]
-    error = entries[index].error
-    while error is not UNSET and not error.declared:
-        outer = found[-1]
-        for inner in range(outer + 1, outer + 1 + count_nested(entries, outer)):
-            nested = entries[inner].error
-            if nested is not UNSET and (nested.type, nested.message) == (error.type, error.message):
-                found.append(inner)
-                error = nested
-                break
-        else:
-            break
-    return found
-
-
 def _refuse_unwritable(text: str, place: str) -> None:
     try:
         encode_value(text)
@@ -297,9 +215,3 @@ def _refuse_unwritable(text: str, place: str) -> None:
         refused = UnencodableError(place, str(error))
         refused.log = Log()  # there is none that could be written
         raise refused from None
-
-
-def _refused(log: Log, problem: str, way_out: str) -> RerunRefusedError:
-    error = RerunRefusedError(log.header.run, problem, way_out)
-    error.log = log
-    return error
