@@ -120,6 +120,7 @@ class Team(Pending):
         self._suspended = False
         self._cut = False
         """Whether a branch was stopped, though not from here."""
+        self._due: datetime | None = None
         self._timer: Timer | None = None
         self._ended: Callable[[], None] | None = None
         """Called at the end of what runs in the background."""
@@ -148,7 +149,7 @@ class Team(Pending):
             BaseException: The error of a branch, an `ExceptionGroup` of several, or the signal that stopped the strand.
         """
         self._order = branches
-        self._limit, self._first, self._settle = limit, first, settle
+        self._limit, self._first, self._settle, self._due = limit, first, settle, due
         self._todo.extend(branch for branch in branches if self.has_to_run(branch))
         try:
             if self._todo:
@@ -163,9 +164,7 @@ class Team(Pending):
                 raise error
             finally:
                 del error
-        for branch in branches:
-            if branch.has_returned and (not first or branch is self.won):
-                branch.scope.merge(adopt=due is not None)
+        self.collect([one for one in branches if one.has_returned and (not first or one is self.won)])
         self.ended()
         self.settled(None, None)
 
@@ -285,7 +284,9 @@ class Team(Pending):
             if not self._settle:
                 self._decide()
         elif isinstance(signal, RunCancel):
-            self._cut = not self.decided or self._cut
+            if not self.decided:  # it was stopped with all of them, in a session before
+                self._cut = True
+                self._todo = deque(one for one in self._todo if self.is_owed(one))
         elif branch.has_returned and self._first and self.won is None:
             self.won = branch
             self._decide()
@@ -382,6 +383,11 @@ class Team(Pending):
     def left(self, branch: Branch) -> Fault | None:  # noqa: ARG002
         """*branch* is over; gives what its log finds wrong with that."""
         return None
+
+    def collect(self, returned: Sequence[Branch]) -> None:
+        """Take over what the branches that count have left behind."""
+        for branch in returned:
+            branch.scope.merge(adopt=self._due is not None)
 
     def ended(self) -> None:
         """All went well."""

@@ -59,6 +59,11 @@ class Gathered(Cell[list[T]]):
 
     _start: int
 
+    @property
+    def news(self) -> list[T]:
+        """What was gathered since the fork."""
+        return self.value[self._start :]
+
     @override
     def fork(self, origin: Cell[list[T]]) -> None:
         self.value = list(origin.value)
@@ -67,7 +72,7 @@ class Gathered(Cell[list[T]]):
     @override
     def merge_into(self, origin: Cell[list[T]], *, adopt: bool) -> None:
         """Add what was gathered since the fork."""
-        origin.value += self.value[self._start :]
+        origin.value += self.news
 
 
 class Installed(msgspec.Struct, frozen=True):

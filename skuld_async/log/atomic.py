@@ -17,7 +17,6 @@ from skuld_async._scopes import SYNC_FRAMED, Route
 from skuld_async._signals import Fault
 
 from .codec import codec_of
-from .replaying import replayed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +41,7 @@ def atomic(kind: type[AtomicEffect[Any]], live: Route, journal: Journal) -> Rout
     def record(effect: AtomicEffect[Any], frame: Frame) -> Any:
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
-            return replayed(codec, entry, journal)
+            return journal.replayed(codec, entry)
         entry.scope = path
         try:
             value = function(effect)
@@ -81,6 +80,15 @@ def fold(book: Book, cells: Iterable[tuple[str, Cell[Any]]]) -> None:
                     except Misfit as error:
                         raise Fault(UndecodableError(cell.name, entry.id, str(error))) from None
                     break
+
+
+def is_needed(entry: Entry, book: Book) -> bool:
+    """Whether *entry* is the last one about a shared cell, so that its value would be lost with it."""
+    name, _, operation = entry.sig.rpartition(".")
+    if not name.startswith("AtomicState[") or operation == "get":
+        return False
+    key = f"{entry.scope}{name}"
+    return next((one for one in reversed(book.log.entries) if _written(one, key, name) is not None), None) is entry
 
 
 def _written(entry: Entry, key: str, label: str) -> Raw | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .entry import Entry
     from .journal import Journal
@@ -140,6 +140,20 @@ class Book:
         taken = [entry for entry in log.entries if id(entry) in gone]
         log.entries[:] = [entry for entry in log.entries if id(entry) not in gone]
         return taken
+
+    def clear(self, opened: Entry, keep: Callable[[Entry], bool]) -> None:
+        """Remove the entries of the strands that *opened* has opened, but for those to *keep*."""
+        gone: set[int] = set()
+        waiting = list(self.lines_under(opened))
+        while waiting:
+            line = self._lines[waiting.pop()]
+            for entry in line:
+                waiting += self.lines_under(entry)
+                if not keep(entry):
+                    gone.add(id(entry))
+            line[:] = [entry for entry in line if id(entry) not in gone]
+        log = self.log
+        log.entries[:] = [entry for entry in log.entries if id(entry) not in gone]
 
     def is_early(self, prefix: str = "") -> bool:
         """Whether a strand whose path begins with *prefix* has still entries to come to."""

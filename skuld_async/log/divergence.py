@@ -89,6 +89,14 @@ def beyond(codec: Codec, data: Raw, log: Log, line: str) -> DivergenceError:
     )
 
 
+def of_pruned(codec: Codec, data: Raw, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
+    """Other branches are requested than those that the entry at *cursor* holds the results of."""
+    error = mismatch(codec, data, entries, cursor, line)
+    error.cause = "the branches were changed; their entries were pruned, so it is not known what they performed"
+    error.way_out = "run the code that wrote this log; without prune_branches the change could be accepted"
+    return error
+
+
 def inside(transaction: Entry, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
     """The computation requests something new in a transaction that has ended."""
     return DivergenceError(

@@ -79,6 +79,10 @@ class StrandsData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """Where the other branches were stopped, as `Cancellation.at`."""
     task: str | None = None
     """The task whose error stopped all of them."""
+    values: dict[str, Raw] | UnsetType = UNSET
+    """Where the branches were pruned: what each that counts has returned, JSON."""
+    told: dict[str, Raw] = {}
+    """Where they were pruned: what they told and emitted, by the key of its cell, JSON."""
 
 
 class MarkData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -26,6 +26,7 @@ from .entry import COMMITTED, Entry, ErrorData, raw_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
 
     from skuld_async._effect import Effect
     from skuld_async._frames import Frame, Place
@@ -42,6 +43,11 @@ class Overdue(Protocol):
     """A timeout that was over before the session began: what was logged in time counts, and nothing more is done."""
 
     decided: bool
+
+    @property
+    def deadline(self) -> datetime:
+        """When that was."""
+        ...
 
     def expire(self, frame: Frame, entry: Entry | None, /) -> Never:
         """Stop what *frame* requests."""
@@ -217,7 +223,7 @@ class Journal:
                 return self.take()
             if not self.allow_divergence:
                 raise Fault(divergence.mismatch(codec, data, self.entries, cursor, frame.line()))
-        found = self._align(codec, data) if self.allow_divergence else None
+        found = self._align(codec, data, frame) if self.allow_divergence else None
         if found is None and self.log.header.status in ("completed", "failed"):
             raise Fault(divergence.beyond(codec, data, self.log, frame.line()))
         return found
@@ -237,7 +243,7 @@ class Journal:
     def _is(self, entry: Entry, codec: Codec, data: Raw) -> bool:
         return entry.sig in codec.names and codec.same(entry.data, data)
 
-    def _align(self, codec: Codec, data: Raw) -> Entry | None:
+    def _align(self, codec: Codec, data: Raw, frame: Frame) -> Entry | None:
         cursor = self.cursor
         undone = undone_in((*self.entries, *self.log.dropped), but=[unit.entry.id for unit in self.units])
         for index in range(cursor, len(self.entries)):
@@ -247,7 +253,10 @@ class Journal:
             if self._is(entry, codec, data):
                 self.pass_over(index)
                 return self.take()
+            is_pruned = entry.strands is not UNSET and entry.strands.values is not UNSET
             if issubclass(codec.kind, Opening) and entry.sig in codec.names:  # with other branches than before
+                if is_pruned:
+                    raise Fault(divergence.of_pruned(codec, data, self.entries, index, frame.line()))
                 self.pass_over(index)
                 return self._begin_again(data)
         if codec.kind.__kind__ is not Kind.EXTERNAL:
@@ -376,6 +385,12 @@ class Journal:
         return entry
 
     # -- replaying ---------------------------------------------------------------------------------------------------
+
+    def replayed(self, codec: Codec, entry: Entry) -> Any:
+        """The logged answer; raises the logged error."""
+        if entry.state == "executed":
+            return self.value(codec, entry)
+        raise self.error(codec, entry)
 
     def value(self, codec: Codec, entry: Entry) -> Any:
         """The logged value, read with today's type."""

@@ -29,6 +29,9 @@ class Options(TypedDict, total=False):
     What is not logged is performed live on each replay. External and control effects are always logged."""
     prune_loops: bool
     """Whether `mark_loop` removes earlier iterations; True if it is left out."""
+    prune_branches: bool
+    """Whether the entries of branches are removed once all have ended: the entry of the concurrent effect then holds
+    what they returned and told; False if it is left out."""
     state_keys: Collection[str]
     """Labels of the cells that marks keep, as ``["State[cart]"]``; all if it is left out."""
     linger: timedelta

@@ -19,7 +19,7 @@ from .codec import codec_of
 from .entry import ErrorData
 from .log import ref_of
 from .pauses import Pause, refuse_what_cannot_wait
-from .replaying import perform_nested, refuse_after_failure, replayed, wait_where_given_up
+from .replaying import perform_nested, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,6 +96,7 @@ class Questions:
             frame.strand.refused.append(f"{codec.label} at {frame.line()}")
             raise RunCancel
         await refuse_what_cannot_wait(codec.label, frame)
+        self._refuse_late_answers(journal)
         try:
             entry = journal.begin(codec, question, frame)
         except Suspend:
@@ -104,7 +105,7 @@ class Questions:
         if entry.state != "started":
             perform_nested(entry, journal, frame.table.scope)
             await wait_where_given_up(entry, frame)
-            return _timed_out(entry) or replayed(codec, entry, journal)
+            return _timed_out(entry) or journal.replayed(codec, entry)
         refuse_after_failure(entry, frame, journal)
         if entry.wait is UNSET:
             entry.wait = waits.open_wait(codec, entry, question)
@@ -122,6 +123,16 @@ class Questions:
         if journal.allow_divergence:
             journal.close("waits")
         return await self._wait(parked, journal)
+
+    def _refuse_late_answers(self, journal: Journal) -> None:
+        """Refuse the answer of the question that comes next, where the time of a computation around it was over."""
+        overdue = journal.overdue
+        if overdue is None or overdue.decided or not self._answers or not journal.remaining:
+            return
+        entry = journal.entries[journal.cursor]
+        if entry.state == "started" and any(answer.wait == entry.id for answer in self._answers):
+            ref = ref_of(self._book.log.header.run, entry.id, waits.digest_of(entry))
+            raise Fault(TooLateError(ref, f"{overdue.deadline}"))
 
     def _answer_for(self, entry: Entry, journal: Journal, frame: Frame) -> Answer | None:
         """The answer for the question of *entry*; one that nobody else can take is not lost in silence."""

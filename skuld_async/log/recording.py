@@ -41,7 +41,7 @@ from .codec import codec_of
 from .entry import Entry
 from .local import Local, settled
 from .loops import Marks
-from .replaying import give_up, perform_nested, refuse_after_failure, replayed, wait_where_given_up
+from .replaying import give_up, perform_nested, refuse_after_failure, wait_where_given_up
 from .sleeping import sleeping
 from .stopping import stopping
 from .tasks import asking
@@ -68,6 +68,7 @@ class Rules(msgspec.Struct, frozen=True):
     only: tuple[type, ...] | None
     """The families of local and recorded effects that are logged; all if None."""
     prune: bool
+    prune_branches: bool
     state_keys: Collection[str] | None
     intercept: Sequence[Interceptor]
     observe: Sequence[Callable[[Observation], None]]
@@ -116,7 +117,7 @@ class Recorder:
         if issubclass(kind, Begin):
             return transaction(live, journal)
         if issubclass(kind, Opening):
-            return concurrent(kind, journal, self.beside)
+            return concurrent(kind, journal, self.beside, prune=rules.prune_branches)
         if issubclass(kind, Sleep):
             return sleeping(journal)
         if issubclass(kind, TaskEffect):
@@ -185,7 +186,7 @@ def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
             perform_nested(entry, journal, frame.table.scope)
-            return replayed(codec, entry, journal)
+            return journal.replayed(codec, entry)
         try:
             value = function(effect, frame)
         except Exception as error:
@@ -218,7 +219,7 @@ def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noq
         if entry.state != "started":
             perform_nested(entry, journal, frame.table.scope)
             await wait_where_given_up(entry, frame)
-            return replayed(codec, entry, journal)
+            return journal.replayed(codec, entry)
         strand = frame.strand
         if strand.tasks:
             refuse_after_failure(entry, frame, journal)

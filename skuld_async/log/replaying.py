@@ -18,6 +18,7 @@ from skuld_async.effects.timeout import OpenTimed
 from .codec import codec_of
 from .entry import StrandsData
 from .journal import undone_in
+from .pruning import restore_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +27,8 @@ if TYPE_CHECKING:
     from skuld_async._scopes import Scope
 
     from .book import Book
-    from .codec import Codec
     from .entry import Entry
     from .journal import Journal
-
-
-def replayed(codec: Codec, entry: Entry, journal: Journal) -> Any:
-    """The logged answer."""
-    if entry.state == "executed":
-        return journal.value(codec, entry)
-    raise journal.error(codec, entry)
 
 
 def give_up(entry: Entry, frame: Frame, journal: Journal) -> None:
@@ -89,6 +82,7 @@ def _perform_all(entries: Sequence[Entry], book: Book, scope: Scope) -> None:
         if inner.id.startswith(undone):
             continue
         perform_again(inner, scope)
+        restore_told(inner, scope)
         if book.lines_under(inner):
             book.pass_by(book.lines_under(inner))
             if inner.sig == Fork.__sig__:
@@ -107,10 +101,10 @@ def _perform_all(entries: Sequence[Entry], book: Book, scope: Scope) -> None:
 def _perform_branches(opened: Entry, book: Book, scope: Scope) -> None:
     """Do again what the branches of *opened* have left behind in the scope of the strand that waited for them."""
     known = StrandsData() if opened.strands is UNSET else opened.strands
-    if known.timed_out:
+    if known.timed_out or known.values is not UNSET:
         return
-    for path in book.lines_under(opened):
-        name = path.rpartition(".")[2]
+    names = {path.rpartition(".")[2]: path for path in book.lines_under(opened)}
+    for name, path in sorted(names.items(), key=lambda one: (len(one[0]), one[0])):  # numbers, in their order
         if name not in known.failed and known.won in (None, name):
             forked = scope.fork(scope.table.bind)
             _perform_all(book.line(path), book, forked)

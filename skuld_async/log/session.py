@@ -91,6 +91,7 @@ class Session(Generic[T]):
             self._questions.ask,
             None if only is None else tuple(getattr(key, "__family__", key) for key in only),
             options.get("prune_loops", True),
+            options.get("prune_branches", False),
             options.get("state_keys"),
             options.get("intercept", ()),
             options.get("observe", ()),

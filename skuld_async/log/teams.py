@@ -36,18 +36,19 @@ from . import failures
 from .codec import codec_of
 from .entry import Entry, StrandsData
 from .journal import Journal, blamed, culprit
+from .pruning import prune, restore
 from .replaying import refuse_after_failure, wait_where_given_up
 from .stopping import places_of, strand_on
 from .strands import LoggedStrand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
     from .strands import Bind
 
 
-def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal], Bind]) -> Route:
+def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal], Bind], *, prune: bool) -> Route:
     """The route of a concurrent effect."""
     codec = codec_of(kind)
 
@@ -68,7 +69,7 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
             refuse_after_failure(entry, frame, journal)
         journal.book.split()
         journal.careful = True
-        team = LoggedTeam(frame, entry, journal, beside, is_old=is_old)
+        team = LoggedTeam(frame, entry, journal, beside, is_old=is_old, prunes=prune)
         answer = effect.answer(team)
         if answer is not team:  # it does not wait for the branches
             frame.place.replayed = is_old
@@ -81,13 +82,21 @@ class LoggedTeam(Team):
     """A team with its entry."""
 
     def __init__(
-        self, frame: Frame, entry: Entry, journal: Journal, beside: Callable[[Journal], Bind], *, is_old: bool
+        self,
+        frame: Frame,
+        entry: Entry,
+        journal: Journal,
+        beside: Callable[[Journal], Bind],
+        *,
+        is_old: bool,
+        prunes: bool,
     ) -> None:
         super().__init__(frame)
         self._entry = entry
         self._journal = journal
         self._beside = beside
         self._is_old = is_old
+        self._prunes = prunes
         self._is_live = entry.state == "started"
         self._known = known = None if entry.strands is UNSET else entry.strands
         if known is not None:
@@ -110,7 +119,7 @@ class LoggedTeam(Team):
         if known is None:
             return self._entry.state != "discarded"
         if self._entry.state == "executed":
-            return not known.timed_out and known.won in (None, branch.name)
+            return known.values is UNSET and not known.timed_out and known.won in (None, branch.name)
         if branch.name == known.won or branch.name in known.failed:
             return True
         path = f"{self.id}.{branch.name}/"
@@ -175,6 +184,17 @@ class LoggedTeam(Team):
         self._known = self._entry.strands = StrandsData(won, failed, self.timed_out, stopped)
 
     @override
+    def collect(self, returned: Sequence[Branch]) -> None:
+        known, entry = self._known, self._entry
+        if known is not None and known.values is not UNSET:
+            restore(entry, self._order, self.frame.table.scope)
+            self.won = next((branch for branch in self._order if branch.name == known.won), None)
+            return
+        if self._prunes and self._is_live and self._due is None and not self.failed:
+            prune(entry, returned, self._journal.book)
+        super().collect(returned)
+
+    @override
     def ended(self) -> None:
         if self._is_live:
             if self.failed:  # which settled stand beside the others
@@ -220,6 +240,13 @@ class LoggedTeam(Team):
         if entry.deadline is UNSET:
             entry.deadline = await due_in(self.frame, after)
         return entry.deadline
+
+    @property
+    def deadline(self) -> datetime:
+        """When its time is over, of one that has a time."""
+        deadline = self._entry.deadline
+        assert deadline is not UNSET
+        return deadline
 
     def _is_overdue(self) -> bool:
         return self._is_live and not self.decided and self._timer is not None and self._timer.is_due
