@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._effect import Return as Return
     from ._errors import AlreadyAnsweredError as AlreadyAnsweredError
     from ._errors import AnswerError as AnswerError
+    from ._errors import ChannelClosedError as ChannelClosedError
     from ._errors import DeclarationError as DeclarationError
     from ._errors import DeploymentError as DeploymentError
     from ._errors import DivergenceError as DivergenceError
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ._handler import Installed as Installed
     from ._handler import lifetime as lifetime
     from ._misuse import DeadlineAcrossYieldError as DeadlineAcrossYieldError
+    from ._misuse import DeadlockError as DeadlockError
     from ._misuse import EndlessUnwindError as EndlessUnwindError
     from ._misuse import MissingReturnError as MissingReturnError
     from ._misuse import MisuseError as MisuseError
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from ._tasks import Task as Task
     from .effects.atomic import AtomicState as AtomicState
     from .effects.bracket import bracket as bracket
+    from .effects.channel import Channel as Channel
     from .effects.clock import Clock as Clock
     from .effects.command import Command as Command
     from .effects.events import EventAccumulator as EventAccumulator
@@ -110,12 +113,15 @@ __all__ = [
     "AtomicState",
     "Cancelled",
     "Cell",
+    "Channel",
+    "ChannelClosedError",
     "Clock",
     "Command",
     "Completed",
     "Computation",
     "CurrentCall",
     "DeadlineAcrossYieldError",
+    "DeadlockError",
     "DeclarationError",
     "Definition",
     "DeploymentError",
@@ -207,12 +213,15 @@ _HOMES = {
     "AtomicState": ".effects.atomic",
     "Cancelled": ".log.outcome",
     "Cell": "._handler",
+    "Channel": ".effects.channel",
+    "ChannelClosedError": "._errors",
     "Clock": ".effects.clock",
     "Command": ".effects.command",
     "Completed": ".log.outcome",
     "Computation": "._computation",
     "CurrentCall": "._strand",
     "DeadlineAcrossYieldError": "._misuse",
+    "DeadlockError": "._misuse",
     "DeclarationError": "._errors",
     "Definition": "._computation",
     "DeploymentError": "._errors",

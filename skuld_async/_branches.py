@@ -278,7 +278,7 @@ class Team(Pending):
             branch.strand.crew.report(fault)
             self._suspended = True
         elif isinstance(signal, Suspend):
-            self._suspended = True
+            self._suspended = branch.strand.crew.has_suspended = True
         elif branch.error is not None and not isinstance(branch.error, Signal):
             self.failed.append(branch)
             if not self._settle:

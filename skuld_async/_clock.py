@@ -58,10 +58,17 @@ async def due_in(frame: Frame, after: timedelta) -> datetime:
 
 
 class Timer:
-    """Wakes its strand: when it is told to, or when a time has come."""
+    """Wakes its strand: when it is told to, or when a time has come.
 
-    def __init__(self, frame: Frame, due: datetime | None) -> None:
+    Args:
+        frame: Of the computation that waits.
+        due: When its time has come; never if None.
+        outside: Whether it is told so from outside of the run.
+    """
+
+    def __init__(self, frame: Frame, due: datetime | None, *, outside: bool = False) -> None:
         self._frame = frame
+        self._outside = outside or due is not None
         self._woken = anyio.Event()
         self._rests = False
         self.is_due = False
@@ -95,7 +102,7 @@ class Timer:
         """End the wait; from this moment on the strand can move."""
         if self._rests:
             self._rests = False
-            self._frame.strand.crew.go()
+            self._frame.strand.crew.go(outside=self._outside)
         self._woken.set()
 
     async def wait(self) -> None:
@@ -105,7 +112,7 @@ class Timer:
             return
         if not self.is_near:
             self._rests = True
-            crew.rest()
+            crew.rest(outside=self._outside)
         try:
             with anyio.move_on_after(self._seconds if self._seconds < math.inf else None) as scope:
                 await self._woken.wait()

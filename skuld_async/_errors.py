@@ -26,11 +26,13 @@
     │       ├── DeadlineAcrossYieldError
     │       ├── TransientScopeError
     │       ├── UnawaitedAnswerError
+    │       ├── DeadlockError
     │       └── EndlessUnwindError
     ├── LogDecodeError (ValueError)        these bytes are not a log
     ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
     ├── EffectError                        any other error of an effect, as data: type name, message, data
     ├── ResultError                        the call was made, its result cannot be kept
+    ├── ChannelClosedError                 `send` on a closed channel, or `receive` when nothing is left in it
     ├── TaskCancelledError                 `join` of a task that was cancelled
     ├── RolledBackError                    `rollback` was requested in a transaction
     └── NotCompletedError                  `.value` of an outcome that has none
@@ -365,6 +367,17 @@ class ResultError(SkuldError):
             f"{self.effect} was performed, but its result does not fit the declared type: {self.problem}. "
             "Correct the handler or the declaration; the call is not made again."
         )
+
+
+class ChannelClosedError(SkuldError):
+    """A channel that was closed: `send` on it, or `receive` when nothing is left in it."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(channel)
+        self.channel = channel
+
+    def __str__(self) -> str:
+        return f"{self.channel} is closed."
 
 
 class TaskCancelledError(SkuldError):

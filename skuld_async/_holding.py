@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,10 +27,8 @@ async def hold(frame: Frame) -> None:
             failed = TaskFailed(task)
             strand.stop(failed)
             raise failed
-        try:
+        with suppress(TaskCancelledError):
             await task.join(frame)
-        except TaskCancelledError:
-            strand.tasks.remove(task)
 
 
 async def release(frame: Frame, error: BaseException | None = None) -> BaseException | None:

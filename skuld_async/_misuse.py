@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._errors import DeploymentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class MisuseError(DeploymentError):
@@ -96,6 +101,21 @@ class DeadlineAcrossYieldError(MisuseError):
             f"{self.question} is asked at {self.line} inside a cancel scope with a deadline; "
             "the run may wait for days in no process at all.\n\n"
             "  ask outside the `with move_on_after(...)` or `fail_after(...)` block"
+        )
+
+
+class DeadlockError(MisuseError):
+    """Strands wait for one another, and nothing from outside will end that."""
+
+    def __init__(self, waiting: Sequence[str]) -> None:
+        super().__init__(tuple(waiting))
+        self.waiting: tuple[str, ...] = tuple(waiting)
+
+    def __str__(self) -> str:
+        shown = "\n".join(f"  {one}" for one in self.waiting[:10])
+        return (
+            f"no strand of the run can move, and none waits for what comes from outside:\n\n{shown}\n\n"
+            "Close the channel when nothing more is sent, or cancel the task that waits."
         )
 
 

@@ -12,7 +12,7 @@ from ._computation import grace_ends
 from ._context import task_lookup
 from ._effect import Effect, label_of
 from ._frames import Frame, strip
-from ._misuse import EndlessUnwindError, OutsideStrandError
+from ._misuse import DeadlockError, EndlessUnwindError, OutsideStrandError
 from ._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 
 if TYPE_CHECKING:
@@ -47,28 +47,41 @@ class Crew:
         linger: Seconds that a strand which waits for a time still counts as moving.
     """
 
-    def __init__(self, still: Callable[[], None] = lambda: None, linger: float = math.inf) -> None:
+    def __init__(self, still: Callable[[], None] | None = None, linger: float = math.inf) -> None:
         self.group: TaskGroup | None = None
         """Holds the strands in the background; opened before the first step."""
         self.moving = 1
         """How many strands can move."""
+        self.outside = 0
+        """How many wait for an answer or a time."""
+        self.has_suspended = False
+        """Whether a strand has ended that goes on in another session."""
+        self.blocked: dict[object, str] = {}
+        """What waits for another strand that may never come to it, as messages show it."""
         self.fault: Fault | None = None
         """The first fault of a strand beside the root."""
         self.root: Strand | None = None
         self.is_shielded = False
         """Whether the strands are out of the reach of whoever cancels the caller."""
-        self.still = still
+        self.still = still or self.check
         self.linger = linger
 
-    def rest(self) -> None:
-        """A strand cannot move."""
+    def rest(self, *, outside: bool = False) -> None:
+        """A strand cannot move; whether it waits for what comes from *outside*, or for another strand."""
         self.moving -= 1
+        self.outside += outside
         if self.moving == 0:
             self.still()
 
-    def go(self) -> None:
+    def go(self, *, outside: bool = False) -> None:
         """A strand can move, or there is one more."""
         self.moving += 1
+        self.outside -= outside
+
+    def check(self) -> None:
+        """No strand can move: a fault, if nothing that could come from outside changes that."""
+        if not self.outside and not self.has_suspended and self.blocked:
+            self.report(Fault(DeadlockError(list(self.blocked.values()))))
 
     def report(self, fault: Fault) -> None:
         """A strand met *fault*: none of them goes on."""

@@ -46,7 +46,12 @@ class Task(Generic[T_co]):
         self._wake: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
-        return f"<Task {self.id}: {self._branch.computation.name}>"
+        return f"<Task {self.id}: {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """Of its computation."""
+        return self._branch.computation.name
 
     # -- for the strand that forked it -------------------------------------------------------------------------------
 
@@ -116,7 +121,10 @@ class Task(Generic[T_co]):
             return value
         if self._team.is_suspended:
             raise Suspend
-        raise TaskCancelledError(self.id, branch.computation.name)
+        if self.error is not None:
+            raise self.error  # in cleanup, which its failure does not stop
+        self.forget()
+        raise TaskCancelledError(self.id, self.name)
 
     async def stop(self, frame: Frame) -> None:
         """Stop it, and wait until it has done its cleanup."""
@@ -125,13 +133,23 @@ class Task(Generic[T_co]):
         if not self._ended and self._branch.strand.sticky is None:
             self._team.stop()
         await self.wait(frame)
+        if self._branch.has_returned:
+            self.merge()
+        elif self._ended and not self._team.is_suspended and self.error is None:
+            self.forget()
 
     def merge(self) -> None:
         """Add what it told, once."""
-        tasks = self._frame.strand.tasks
-        if self in tasks:
-            tasks.remove(self)
+        if self.forget():
             self._branch.scope.merge(adopt=False)
+
+    def forget(self) -> bool:
+        """Nobody has to wait for it any more; gives whether somebody had to."""
+        tasks = self._frame.strand.tasks
+        if self not in tasks:
+            return False
+        tasks.remove(self)
+        return True
 
 
 class _Join:

@@ -94,7 +94,7 @@ def fork(comp: Computation[T] | Effect[T]) -> Effect[Task[T]]:
 
     The activation that forked it waits for it: its `Return` is held until all its tasks have ended. An error in a task
     stops the activation, whose cleanup is done, and comes out of it. State in the task is a copy, made now; what it
-    tells a `Writer` or emits is added where it is joined, or else at the end of the activation.
+    tells a `Writer` or emits is added where it is joined, or else at the end of the activation, in the order of forks.
 
     Args:
         comp: A computation or an effect.
@@ -121,7 +121,7 @@ def join(task: Task[T]) -> Effect[T]:
 def cancel(task: Task[Any]) -> Effect[None]:
     """Stop *task* and wait until its brackets and `ensure` have done their cleanup.
 
-    Nothing happens where it has ended.
+    One that has ended already is not stopped; what it told is added, as `join` does.
     """
     return _about(CancelTask(task.id), task)
 

@@ -51,7 +51,8 @@ def mark_loop(loop: str, kind: Any = None, *, carry: Any = None, key: str | None
         key: Tells apart runs of the same loop in one activation, for example an order number.
 
     Gotchas:
-        A local variable that is neither carried nor in a State is lost at the next cold resume.
+        A local variable that is neither carried nor in a State is lost at the next cold resume. A task that was forked
+        in an iteration is joined or cancelled in it: the next mark refuses to lose it.
     """
     for text in (loop, key or ""):
         if set(text) & set("@#/~"):
@@ -71,8 +72,23 @@ def next_iteration(frame: Frame, label: str) -> Loop:
         raise Fault(MisuseError(message))
     for loop in frame.loops:
         if loop.label == label:
+            _refuse_to_lose_tasks(frame, loop)
             return Loop(label, loop.iteration + 1, loop.base)
     return Loop(label, 1, frame.place.prefix)
+
+
+def _refuse_to_lose_tasks(frame: Frame, loop: Loop) -> None:
+    """Refuse to end the iteration *loop* while a task of it is neither joined nor cancelled."""
+    prefix = f"{mark_id(frame, loop)}/"
+    for task in frame.strand.tasks:
+        if task.id.startswith(prefix):
+            message = (
+                f"mark_loop({loop.label!r}) at {frame.line()} would drop {task.name}, the task {task.id} of the "
+                "iteration that ends here, from the log.\n\n"
+                "  yield join(task)      # or\n"
+                "  yield cancel(task)    # before the next mark; or fork it before the loop"
+            )
+            raise Fault(MisuseError(message))
 
 
 def enter_iteration(frame: Frame, loop: Loop) -> None:

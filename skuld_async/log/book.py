@@ -55,8 +55,6 @@ class Book:
         """Paths of the strands that have ended."""
         self.folded: set[str] = set()
         """Keys of the shared cells that have their value from the log."""
-        self.paused = 0
-        """How many strands wait for an answer or a time."""
         self.stops: dict[str, str] = {}
         """Where strands were stopped, by path."""
         cancelled = log.header.cancelled

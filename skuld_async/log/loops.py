@@ -14,9 +14,9 @@ from skuld_async._signals import Fault
 from skuld_async.effects.loop import Mark, enter_iteration, mark_id, next_iteration
 
 from . import divergence
-from .atomic import fold
 from .codec import codec_of
 from .entry import Entry, MarkData, raw_value
+from .folding import fold
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -31,7 +31,7 @@ class Pause:
         self._frame = frame
         self._signal: Signal | None = None
         due: datetime | None = None if entry.deadline is UNSET else entry.deadline
-        self.timer = Timer(frame, due)
+        self.timer = Timer(frame, due, outside=True)
 
     @property
     def stopped(self) -> Signal | None:
@@ -42,12 +42,10 @@ class Pause:
         """Wait; raises the signal that stops the strand."""
         strand = self._frame.strand
         strand.waiting = self
-        journal.book.paused += 1
         try:
             await self.timer.wait()
         finally:
             strand.waiting = None
-            journal.book.paused -= 1
         if self._signal is not None:
             if isinstance(self._signal, RunCancel):
                 journal.stop(self.entry, self._signal)

@@ -13,8 +13,8 @@ from skuld_async._errors import UndecodableError
 from skuld_async._handler import Gathered
 from skuld_async._signals import Fault
 
-from .atomic import is_needed
 from .entry import StrandsData
+from .folding import is_needed
 from .identity import declared_result, root_call
 
 if TYPE_CHECKING:

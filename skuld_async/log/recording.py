@@ -30,6 +30,7 @@ from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal, Suspend
 from skuld_async.effects.atomic import AtomicEffect
+from skuld_async.effects.channel import ChannelEffect
 from skuld_async.effects.clock import Sleep
 from skuld_async.effects.fork import TaskEffect
 from skuld_async.effects.loop import Mark
@@ -37,6 +38,7 @@ from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
 from .atomic import atomic
+from .channels import channelling
 from .codec import codec_of
 from .entry import Entry
 from .local import Local, settled
@@ -122,6 +124,8 @@ class Recorder:
             return sleeping(journal)
         if issubclass(kind, TaskEffect):
             return asking(kind, journal)
+        if issubclass(kind, ChannelEffect):
+            return channelling(kind, journal)
         if issubclass(kind, AtomicEffect):
             return atomic(kind, live, journal)
         family = kind.__kind__

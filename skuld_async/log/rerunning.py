@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .log import Log
 
 _INSIDE = re.compile(
-    r"(State|AtomicState|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.\w+|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
+    r"(State|AtomicState|Channel|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.\w+|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
     r"|Parallel\.\w+|with_timeout|fork|join|cancel"
 )
 """The names of the library's effects that leave the process alone; any other may have been seen outside."""

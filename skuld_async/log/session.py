@@ -26,10 +26,10 @@ from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 from skuld_async._strand import Crew, Strand
 
 from . import failures, waits
-from .atomic import fold
 from .book import Book
 from .divergence import Divergence
 from .entry import Cancellation
+from .folding import fold
 from .identity import check_identity, declared_result, root_call, version_of
 from .journal import Journal, culprit
 from .options import LINGER
@@ -317,8 +317,9 @@ class Session(Generic[T]):
 
     def _still(self) -> None:
         """No strand can move."""
-        if self._book.paused:
+        if self._crew.outside:
             self.log.header.status = "suspended"
+        self._crew.check()
         self._notify()
 
     # -- details -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,264 @@
+"""Channel: values from one strand of a run to another, in the order in which they were sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
+
+import msgspec
+from typing_extensions import TypeForm, TypeVar
+
+from skuld_async._chain import unhandled
+from skuld_async._clock import Timer
+from skuld_async._declared import Declared, declare
+from skuld_async._effect import Effect, Kind, define_effect
+from skuld_async._errors import ChannelClosedError, DeclarationError
+from skuld_async._handler import Cell, Handler, Installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skuld_async._frames import Frame
+    from skuld_async._signals import Signal
+    from skuld_async._strand import Strand
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Stored(msgspec.Struct, Generic[T]):
+    """What a channel holds, between two steps."""
+
+    accepted: int = 0
+    """How many values were taken in so far."""
+    taken: int = 0
+    """How many of them were received."""
+    values: list[T] = []
+    """Those that were not, oldest first."""
+    closed: bool = False
+
+
+class Operation:
+    """A send or a receive on its way."""
+
+    def __init__(self, settle: Callable[[int, Any], None], value: Any = None) -> None:
+        self.settle = settle
+        """Called with the number of the value and the value itself, at the moment at which it is handed over."""
+        self.value = value
+        self.is_refused = False
+        """Whether the channel was closed."""
+        self.wake: Callable[[], None] = _nothing
+
+
+class ChannelCell(Cell[Stored[Any]]):
+    """A channel: what it holds, and who waits for it."""
+
+    __slots__ = ("capacity", "receivers", "senders")
+
+    shared: ClassVar[bool] = True
+
+    def __init__(self, label: str, kind: Any, capacity: int) -> None:
+        super().__init__(label, Stored[kind], Stored())
+        self.capacity = capacity
+        self.senders: deque[Operation] = deque()
+        self.receivers: deque[Operation] = deque()
+
+    def send(self, operation: Operation) -> bool:
+        """Take *operation* in; gives whether it is done, else it waits."""
+        if self.value.closed:
+            operation.is_refused = True
+            return True
+        self.senders.append(operation)
+        self._move()
+        return operation not in self.senders
+
+    def receive(self, operation: Operation) -> bool:
+        """Take *operation* in; gives whether it is done, else it waits."""
+        self.receivers.append(operation)
+        self._move()
+        return operation not in self.receivers
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self.value.closed = True
+        while self.senders:
+            self._refuse(self.senders)
+        self._move()
+
+    def forget(self, operation: Operation) -> None:
+        """*operation* waits no longer."""
+        for queue in (self.senders, self.receivers):
+            if operation in queue:
+                queue.remove(operation)
+
+    def _move(self) -> None:
+        held = self.value
+        while True:
+            while self.senders and len(held.values) < self.capacity + bool(self.receivers):
+                sender = self.senders.popleft()
+                held.values.append(sender.value)
+                held.accepted += 1
+                sender.settle(held.accepted, None)
+                sender.wake()
+            if not (self.receivers and held.values):
+                break
+            receiver = self.receivers.popleft()
+            held.taken += 1
+            receiver.settle(held.taken, held.values.pop(0))
+            receiver.wake()
+        while held.closed and self.receivers:
+            self._refuse(self.receivers)
+
+    def _refuse(self, queue: deque[Operation]) -> None:
+        operation = queue.popleft()
+        operation.is_refused = True
+        operation.wake()
+
+
+class ChannelEffect(Effect[T_co], frozen=True):
+    """Family of what is requested of a `Channel`."""
+
+    __kind__ = Kind.CONTROL
+    __channel__: ClassVar[str] = ""
+    """Label of the channel."""
+    __operation__: ClassVar[str] = ""
+
+    def cell_in(self, frame: Frame) -> tuple[str, ChannelCell]:
+        """The path of the channel's scope, and its cell; refused where it has no handler in scope."""
+        for scope in frame.table.scope.outwards():
+            found = scope
+            while self.__channel__ not in found.cells and found.origin is not None:
+                found = found.origin
+            cell = found.cells.get(self.__channel__)
+            if isinstance(cell, ChannelCell):
+                return scope.path, cell
+        unhandled(type(self), frame.table.scope).function(self, frame)
+        raise AssertionError
+
+    async def __perform__(self, frame: Frame) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
+        answer: list[Any] = []
+        await perform(self, frame, self.cell_in(frame)[1], lambda _number, value: answer.append(value))
+        return answer[0] if answer else None
+
+
+async def perform(
+    effect: ChannelEffect[Any], frame: Frame, cell: ChannelCell, settle: Callable[[int, Any], None]
+) -> None:
+    """Do what *effect* says, waiting for another strand where it has to.
+
+    Args:
+        effect: A send, a receive, or a close.
+        frame: Of the computation that requests it.
+        cell: The channel.
+        settle: Called with the number of the value and the value itself, at the moment at which it is handed over.
+
+    Raises:
+        ChannelClosedError: The channel was closed.
+    """
+    if effect.__operation__ == "close":
+        cell.close()
+        return
+    is_send = effect.__operation__ == "send"
+    operation = Operation(settle, effect.value if is_send else None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType] - the field of a send
+    if not (cell.send(operation) if is_send else cell.receive(operation)):
+        await _wait(operation, effect, frame, cell)
+    if operation.is_refused:
+        raise ChannelClosedError(effect.__channel__)
+
+
+async def _wait(operation: Operation, effect: ChannelEffect[Any], frame: Frame, cell: ChannelCell) -> None:
+    strand = frame.strand
+    timer = Timer(frame, None)
+    operation.wake = timer.wake
+    strand.waiting = _Blocked(timer)
+    strand.crew.blocked[operation] = f"{effect.__label__} at {frame.line()}"  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - each effect class has one
+    try:
+        await timer.wait()
+    finally:
+        strand.waiting = None
+        del strand.crew.blocked[operation]
+        cell.forget(operation)
+
+
+class _Blocked:
+    """A strand that waits for another one at a channel."""
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def interrupt(self, signal: Signal) -> None:  # noqa: ARG002 - it sticks to the strand
+        self._timer.wake()
+
+    def strands(self) -> list[Strand]:
+        return []
+
+
+class Channel(Generic[T]):
+    """A key for a queue between the strands of a run: ``orders = Channel("orders", Order, capacity=10)``.
+
+    Values arrive in the order in which they were sent. Who has received what is in the log: a replay gives each strand
+    the same values, and what nobody has received yet is still there after a resume.
+
+    Args:
+        name: Unique among the channels of a program; part of the log.
+        kind: Type of a value.
+        capacity: How many values it holds before a sender waits; 0 for none, so that a sender waits for its receiver.
+
+    Gotchas:
+        Strands that wait for one another are a `DeadlockError`. Close the channel behind the last value.
+    """
+
+    def __init__(self, name: str, kind: TypeForm[T], *, capacity: int = 0) -> None:
+        self.name = name
+        self.label: str = f"Channel[{name}]"
+        self.capacity = capacity
+        if capacity < 0:
+            raise DeclarationError(self.label, f"capacity={capacity} is below 0", "give 0 or more")
+        self._declared: Declared[T] = declare(kind, self.label)
+        make, label = define_effect, self.label
+        self._send = make(
+            ChannelEffect, f"{label}.send", [("value", kind)], answer=None, channel=label, operation="send"
+        )
+        self._receive = make(ChannelEffect, f"{label}.receive", answer=kind, channel=label, operation="receive")
+        self._close = make(ChannelEffect, f"{label}.close", answer=None, channel=label, operation="close")
+
+    def send(self, value: T) -> Effect[None]:
+        """Send *value*; waits while the channel is full.
+
+        Raises:
+            ChannelClosedError: The channel is closed, or was while this waited.
+        """
+        effect: Effect[None] = self._send(value)
+        return effect
+
+    def receive(self) -> Effect[T]:
+        """Receive the oldest value; waits while there is none.
+
+        Raises:
+            ChannelClosedError: The channel is closed, and nothing is left in it.
+        """
+        effect: Effect[T] = self._receive()
+        return effect
+
+    def close(self) -> Effect[None]:
+        """Nothing more is sent: what is in it can still be received."""
+        effect: Effect[None] = self._close()
+        return effect
+
+    def handler(self) -> Handler:
+        """A scope with an empty channel."""
+        return _ChannelHandler(self.label, self._declared, self.capacity)
+
+
+class _ChannelHandler(Handler):
+    def __init__(self, label: str, declared: Declared[Any], capacity: int) -> None:
+        self.label = label
+        self._declared = declared
+        self._capacity = capacity
+
+    def install(self) -> Installed:
+        return Installed({}, [ChannelCell(self.label, self._declared.type, self._capacity)])
+
+
+def _nothing() -> None:
+    """Nobody waits."""

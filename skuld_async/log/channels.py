@@ -1,0 +1,87 @@
+"""Channels in the log: an entry for each send and receive, settled at the moment at which a value is handed over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+from msgspec import UNSET, Raw
+
+from skuld_async._declared import Misfit
+from skuld_async._errors import ChannelClosedError, UndecodableError
+from skuld_async._scopes import ASYNC_FRAMED, Route
+from skuld_async._signals import Fault, RunCancel
+from skuld_async.effects.channel import ChannelEffect, perform
+
+from . import failures
+from .codec import codec_of
+from .entry import raw_value
+from .folding import Handed, fold_channel
+from .journal import blamed
+from .replaying import give_up, refuse_after_failure, wait_where_given_up
+
+if TYPE_CHECKING:
+    from skuld_async._frames import Frame
+
+    from .codec import Codec
+    from .entry import Entry
+    from .journal import Journal
+
+
+def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
+    """The route of what is requested of a channel."""
+    codec = codec_of(kind)
+
+    async def ask(effect: ChannelEffect[Any], frame: Frame) -> Any:
+        path, cell = effect.cell_in(frame)
+        entry = journal.begin(codec, effect, frame)
+        if entry.state != "started":
+            await wait_where_given_up(entry, frame)
+            if entry.state == "discarded":
+                raise _error(codec, entry, journal)
+            return _value(codec, entry)
+        refuse_after_failure(entry, frame, journal)
+        fold_channel(journal.book, f"{path}{cell.name}", cell)
+        entry.scope = path
+
+        def settle(number: int, value: Any) -> None:
+            data = codec.answer.encode(value) if effect.__operation__ == "receive" else b"null"
+            entry.value = raw_value(msgspec.json.encode(Handed(number, Raw(data))))
+            entry.state = "executed"
+
+        try:
+            await perform(effect, frame, cell, settle)
+        except anyio.get_cancelled_exc_class():
+            if entry.state == "started":
+                give_up(entry, frame, journal)
+            raise
+        except ChannelClosedError as error:
+            entry.error, entry.state = failures.to_data(error), "discarded"
+            blamed(error, entry)
+            raise
+        signal = frame.strand.sticky
+        if effect.__operation__ == "close":
+            entry.state = "executed"
+        elif entry.state == "started" and signal is not None:
+            if isinstance(signal, RunCancel):
+                journal.stop(entry, signal)
+            raise signal.with_traceback(None)
+        return _value(codec, entry)
+
+    return Route(ASYNC_FRAMED, ask)
+
+
+def _value(codec: Codec, entry: Entry) -> Any:
+    if not entry.sig.endswith(".receive"):
+        return None
+    try:
+        return codec.answer.decode(msgspec.json.decode(entry.value, type=Handed).value)
+    except (Misfit, msgspec.DecodeError) as error:
+        raise Fault(UndecodableError(codec.label, entry.id, str(error))) from None
+
+
+def _error(codec: Codec, entry: Entry, journal: Journal) -> BaseException:
+    if entry.error is not UNSET and entry.error.kind == "other":
+        return blamed(ChannelClosedError(codec.label.rpartition(".")[0]), entry)
+    return journal.error(codec, entry)
