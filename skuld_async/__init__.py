@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from ._misuse import UnawaitedAnswerError as UnawaitedAnswerError
     from ._run import current_call as current_call
     from ._run import run as run
+    from ._strand import CurrentCall as CurrentCall
     from ._tasks import Task as Task
     from .effects.atomic import AtomicState as AtomicState
     from .effects.bracket import bracket as bracket

@@ -113,6 +113,7 @@ class Team(Pending):
         self.decided = False
         """Whether the branches that still run are stopped."""
         self._live: dict[Branch, None] = {}
+        self._begun: dict[Branch, None] = {}
         self._todo: deque[Branch] = deque()
         self._limit: float = 0
         self._first = self._settle = False
@@ -179,6 +180,10 @@ class Team(Pending):
                     await self.wait()
                 if timer.is_due and self._live:
                     self.time_out()
+            if isinstance(strand.sticky, RunCancel):  # whoever cancelled the run is told what that refused
+                strand.refused += [
+                    one for branch in self._order if branch in self._begun for one in branch.strand.refused
+                ]
         finally:
             strand.waiting = None
 
@@ -214,7 +219,7 @@ class Team(Pending):
         while self._todo and len(self._live) < self._limit and (self.decided or stopped(self.frame) is None):
             branch = self._todo.popleft()
             self.enlist(branch)
-            self._live[branch] = None
+            self._live[branch] = self._begun[branch] = None
             strand.crew.go()
             self._group.start_soon(self._serve, branch)
         self._filling = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -12,7 +12,15 @@ from ._signals import Fault, Signal, Suspend, TaskFailed
 from ._strand import stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._frames import Frame
+    from ._tasks import Task
+
+
+def has_tasks(frame: Frame) -> bool:
+    """Whether tasks were forked in *frame* that nobody has joined."""
+    return any(task.frame is frame for task in frame.strand.tasks)
 
 
 async def hold(frame: Frame) -> None:
@@ -44,24 +52,11 @@ async def release(frame: Frame, error: BaseException | None = None) -> BaseExcep
             error = raised
         else:
             return None
-    with anyio.CancelScope(shield=True):
-        for task in own:
-            if isinstance(strand.sticky, Fault):
-                task.interrupt(Suspend())
-            if not isinstance(strand.sticky, (Suspend, Fault)):
-                await task.stop(frame)
-            while not task.has_ended:
-                await task.wait(frame)
+    await _stop(own, frame)
     strand.tasks[:] = [one for one in strand.tasks if one not in own]
     errors = [task.error for task in own if task.error is not None]
-    signal = strand.sticky
-    if isinstance(signal, TaskFailed) and signal.task.frame is frame:
-        strand.sticky = None
-        for task in strand.tasks:
-            if task.error is not None:  # of an activation further out
-                strand.fail(TaskFailed(task))
-        if isinstance(error, (TaskFailed, anyio.get_cancelled_exc_class())):
-            error = None
+    if _goes_on(frame) and isinstance(error, (TaskFailed, anyio.get_cancelled_exc_class())):
+        error = None
     if error is not None and (isinstance(error, Signal) or not errors):
         return error
     if error is not None and error not in errors:
@@ -69,11 +64,37 @@ async def release(frame: Frame, error: BaseException | None = None) -> BaseExcep
     return errors[0] if len(errors) == 1 else BaseExceptionGroup(f"{len(errors)} tasks failed", errors)
 
 
-async def end(frame: Frame, error: BaseException | None = None) -> None:
-    """As `release`; raises what is to be raised."""
+async def _stop(tasks: Sequence[Task[Any]], frame: Frame) -> None:
+    strand = frame.strand
+    with anyio.CancelScope(shield=True):
+        for task in tasks:
+            if isinstance(strand.sticky, Fault):
+                task.interrupt(Suspend())
+            if not isinstance(strand.sticky, (Suspend, Fault)):
+                await task.stop(frame)
+            while not task.has_ended:
+                await task.wait(frame)
+
+
+def _goes_on(frame: Frame) -> bool:
+    """Whether it was a failed task of *frame* that stopped the strand, which goes on outside of it."""
+    strand = frame.strand
+    signal = strand.sticky
+    if not isinstance(signal, TaskFailed) or signal.task.frame is not frame:
+        return False
+    strand.sticky = None
+    for task in strand.tasks:
+        if task.error is not None:  # of an activation further out
+            strand.fail(TaskFailed(task))
+    return True
+
+
+async def end(frame: Any, value: Any, error: BaseException | None = None) -> Any:
+    """As `release`; gives *value*, or raises what is to be raised."""
     error = await release(frame, error)
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        del error

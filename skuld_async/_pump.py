@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ._computation import Call
 from ._declared import describe
 from ._frames import NOTHING, Frame, Place, close, enter_call, first_step, inject, line_of, open_frame, steps
-from ._holding import end, hold, release
+from ._holding import end, has_tasks, hold, release
 from ._misuse import MissingReturnError, NotAnEffectError, RequestAfterReturnError
 from ._scopes import ALIEN, ASYNC, ASYNC_FRAMED, CALL, CLOSED, RETURN, SYNC, SYNC_FRAMED, Route, Scope
 from ._signals import Fault
@@ -92,11 +92,11 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                     try:
                         value = yield from step  # pyright: ignore[reportUnknownVariableType]
                         if strand.tasks:
-                            yield from end(stack[-1])
+                            value = yield from end(stack[-1], value)  # pyright: ignore[reportUnknownVariableType]
                     except BaseException as raised:
                         if not strand.tasks:
                             raise
-                        yield from end(stack[-1], strand.unwound(raised))
+                        value = yield from end(stack[-1], None, strand.unwound(raised))  # pyright: ignore[reportUnknownVariableType]
                     finally:
                         stack[-1] = frame
                 else:
@@ -109,7 +109,7 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
                 step = resume(value)
             continue
         if (result is NOTHING or error is not None) and strand.tasks:
-            error = yield from release(frame, error)
+            error = yield from release(frame, error)  # pyright: ignore[reportUnknownVariableType]
         if frame is base:
             if error is not None:
                 raise error
@@ -117,7 +117,7 @@ def pump(strand: Strand, frame: Frame) -> Generator[Any, Any, Any]:  # noqa: C90
         # Only the base has no parent.
         frame = stack[-1] = frame.parent  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
         table, resume = frame.table, frame.resume
-        step = resume(value) if error is None else inject(frame, error)
+        step = resume(value) if error is None else inject(frame, error)  # pyright: ignore[reportUnknownArgumentType]
         result, error = NOTHING, None
 
 
@@ -137,14 +137,12 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
             try:
                 item = advance(value) if error is None else fail(error)
             except StopIteration as stop:
-                value, error = stop.value, None
-                if strand.tasks:
-                    error = yield from release(stack[-1])
-                    if error is not None:
-                        advance, fail = steps(_raise(error))
-                        value = error = None
-                        continue
+                if strand.tasks and has_tasks(stack[-1]):
+                    advance, fail = steps(end(stack[-1], stop.value))
+                    value = error = None
+                    continue
                 ended = stack.pop()
+                value, error = stop.value, None
                 if ended.serves is not None:
                     ended.place.serving = ended.place.nested = None
                 elif not stack:
@@ -152,12 +150,10 @@ def drive(  # noqa: C901, PLR0912, PLR0915 - each call costs
                 advance, fail = waiting.pop()
                 continue
             except BaseException as raised:
-                if strand.tasks:
-                    final = yield from release(stack[-1], strand.unwound(raised))
-                    if final is not raised:
-                        advance, fail = steps(_raise(final or raised))
-                        final = None
-                        continue
+                if strand.tasks and has_tasks(stack[-1]):
+                    advance, fail = steps(end(stack[-1], None, strand.unwound(raised)))
+                    value = error = None
+                    continue
                 ended = stack.pop()
                 if ended.serves is not None:
                     value, error = None, strand.thrown(raised, ended, ended.serves)
@@ -245,10 +241,6 @@ def _within(strand: Strand, route: Route) -> Route:
             strand.stack.pop()
 
     return Route(SYNC_FRAMED, call, route.scope)
-
-
-async def _raise(error: BaseException) -> None:
-    raise error
 
 
 def _ended_without(frame: Frame) -> tuple[None, Fault | None]:

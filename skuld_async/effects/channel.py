@@ -11,7 +11,7 @@ from typing_extensions import TypeForm, TypeVar
 from skuld_async._chain import unhandled
 from skuld_async._clock import Timer
 from skuld_async._declared import Declared, declare
-from skuld_async._effect import Effect, Kind, define_effect
+from skuld_async._effect import Effect, Kind, define_effect, label_of
 from skuld_async._errors import ChannelClosedError, DeclarationError
 from skuld_async._handler import Cell, Handler, Installed
 
@@ -58,7 +58,8 @@ class ChannelCell(Cell[Stored[Any]]):
     shared: ClassVar[bool] = True
 
     def __init__(self, label: str, kind: Any, capacity: int) -> None:
-        super().__init__(label, Stored[kind], Stored())
+        held: Any = Stored
+        super().__init__(label, held[kind], Stored())
         self.capacity = capacity
         self.senders: deque[Operation] = deque()
         self.receivers: deque[Operation] = deque()
@@ -157,9 +158,10 @@ async def perform(
     """
     if effect.__operation__ == "close":
         cell.close()
+        settle(0, None)
         return
     is_send = effect.__operation__ == "send"
-    operation = Operation(settle, effect.value if is_send else None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType] - the field of a send
+    operation = Operation(settle, effect.value if is_send else None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the field of a send
     if not (cell.send(operation) if is_send else cell.receive(operation)):
         await _wait(operation, effect, frame, cell)
     if operation.is_refused:
@@ -171,7 +173,7 @@ async def _wait(operation: Operation, effect: ChannelEffect[Any], frame: Frame, 
     timer = Timer(frame, None)
     operation.wake = timer.wake
     strand.waiting = _Blocked(timer)
-    strand.crew.blocked[operation] = f"{effect.__label__} at {frame.line()}"  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - each effect class has one
+    strand.crew.blocked[operation] = f"{label_of(type(effect))} at {frame.line()}"
     try:
         await timer.wait()
     finally:

@@ -34,7 +34,7 @@ class Fork(Opening, frozen=True, dict=True):
         if team.frame.computation is None:
             message = "a handler forks no tasks; fork them in a computation that it requests"
             raise Fault(MisuseError(message))
-        task = Task[Any](team, branch_of("1", self._comp, "fork"))  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType] - set by `fork`
+        task = Task[Any](team, branch_of("1", self._comp, "fork"))  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - set by `fork`
         task.start()
         return task
 
@@ -106,7 +106,7 @@ def fork(comp: Computation[T] | Effect[T]) -> Effect[Task[T]]:
     branch = branch_of("1", comp, "fork")
     effect = Fork(branch.computation.name)
     msgspec.structs.force_setattr(effect, "_comp", branch.computation)
-    return effect  # pyright: ignore[reportReturnType] - what opens branches is answered by what holds them
+    return effect
 
 
 def join(task: Task[T]) -> Effect[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skuld_async._declared import Misfit
+from skuld_async._effect import label_of
 from skuld_async._errors import UnencodableError
 from skuld_async._scopes import SYNC_FRAMED, Route
 from skuld_async._signals import Fault
@@ -50,7 +51,7 @@ def _unfit(label: str, error: Misfit, frame: Frame) -> UnencodableError:
 
 
 def _cell_of(kind: type[AtomicEffect[Any]], scope: Scope) -> tuple[str, Cell[Any]]:
-    label: str = kind.__label__.rpartition(".")[0]  # type: ignore[attr-defined]
+    label = label_of(kind).rpartition(".")[0]
     path, found = scope.path, scope
     while label not in found.cells and found.origin is not None:
         found = found.origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -45,13 +46,8 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
         fold_channel(journal.book, f"{path}{cell.name}", cell)
         entry.scope = path
 
-        def settle(number: int, value: Any) -> None:
-            data = codec.answer.encode(value) if effect.__operation__ == "receive" else b"null"
-            entry.value = raw_value(msgspec.json.encode(Handed(number, Raw(data))))
-            entry.state = "executed"
-
         try:
-            await perform(effect, frame, cell, settle)
+            await perform(effect, frame, cell, partial(_settle, codec, entry))
         except anyio.get_cancelled_exc_class():
             if entry.state == "started":
                 give_up(entry, frame, journal)
@@ -60,16 +56,29 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
             entry.error, entry.state = failures.to_data(error), "discarded"
             blamed(error, entry)
             raise
-        signal = frame.strand.sticky
-        if effect.__operation__ == "close":
-            entry.state = "executed"
-        elif entry.state == "started" and signal is not None:
-            if isinstance(signal, RunCancel):
-                journal.stop(entry, signal)
-            raise signal.with_traceback(None)
+        if entry.state == "started":
+            _interrupted(entry, frame, journal)
         return _value(codec, entry)
 
     return Route(ASYNC_FRAMED, ask)
+
+
+def _settle(codec: Codec, entry: Entry, number: int, value: Any) -> None:
+    """*value* is handed over."""
+    if entry.sig.endswith(".close"):
+        entry.state = "executed"
+        return
+    data = codec.answer.encode(value) if entry.sig.endswith(".receive") else b"null"
+    entry.value, entry.state = raw_value(msgspec.json.encode(Handed(number, Raw(data)))), "executed"
+
+
+def _interrupted(entry: Entry, frame: Frame, journal: Journal) -> None:
+    """The strand was stopped while it waited."""
+    signal = frame.strand.sticky
+    assert signal is not None
+    if isinstance(signal, RunCancel):
+        journal.stop(entry, signal)
+    raise signal.with_traceback(None)
 
 
 def _value(codec: Codec, entry: Entry) -> Any:

@@ -10,7 +10,6 @@ from msgspec import UNSET, Raw
 from skuld_async._branches import Requested
 from skuld_async._declared import Declared, Misfit
 from skuld_async._errors import UndecodableError
-from skuld_async._handler import Gathered
 from skuld_async._signals import Fault
 
 from .entry import StrandsData
@@ -43,8 +42,8 @@ def prune(entry: Entry, returned: Sequence[Branch], book: Book) -> bool:
             values[branch.name] = Raw(data)
             for scope in branch.scope.outwards():
                 for name, cell in scope.cells.items():
-                    if isinstance(cell, Gathered) and cell.news:
-                        told.setdefault(f"{scope.path}{name}", (cell, []))[1].extend(cell.news)
+                    for gathered in _gathered(cell):
+                        told.setdefault(f"{scope.path}{name}", (cell, []))[1].append(gathered)
         held = {key: Raw(cell.declared.encode(news)) for key, (cell, news) in told.items()}
     except Misfit:
         return False
@@ -52,6 +51,11 @@ def prune(entry: Entry, returned: Sequence[Branch], book: Book) -> bool:
     entry.strands = msgspec.structs.replace(known, values=values, told=held)
     book.clear(entry, keep=lambda one: is_needed(one, book))
     return True
+
+
+def _gathered(cell: Cell[Any]) -> list[Any]:
+    news: list[Any] = getattr(cell, "news", [])
+    return news
 
 
 def restore(entry: Entry, branches: Sequence[Branch], scope: Scope) -> None:

@@ -116,18 +116,9 @@ class Recorder:
             return Route(SYNC_FRAMED, Marks(journal, prune=rules.prune, state_keys=rules.state_keys).mark)
         if live is None:
             return Route(ASYNC_FRAMED, partial(rules.ask, journal)) if issubclass(kind, Yield) else None
-        if issubclass(kind, Begin):
-            return transaction(live, journal)
-        if issubclass(kind, Opening):
-            return concurrent(kind, journal, self.beside, prune=rules.prune_branches)
-        if issubclass(kind, Sleep):
-            return sleeping(journal)
-        if issubclass(kind, TaskEffect):
-            return asking(kind, journal)
-        if issubclass(kind, ChannelEffect):
-            return channelling(kind, journal)
-        if issubclass(kind, AtomicEffect):
-            return atomic(kind, live, journal)
+        own = self._own(kind, live)
+        if own is not None:
+            return own
         family = kind.__kind__
         if rules.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, rules.only):
             family = Kind.UNLOGGED
@@ -137,12 +128,23 @@ class Recorder:
         if not live.is_async and codec.names & self._cut_off:
             live = awaited(live)
         if family is Kind.DERIVED:
-            return derived(codec, live, self.journal)
+            return derived(codec, live, journal)
         if family is Kind.LOCAL or (family is Kind.CONTROL and not issubclass(kind, Yield)):
-            return Local(codec, live, self.journal).route()
-        if live.is_async:
-            return external_async(codec, live, self.journal)
-        return external_sync(codec, live, self.journal)
+            return Local(codec, live, journal).route()
+        return external_async(codec, live, journal) if live.is_async else external_sync(codec, live, journal)
+
+    def _own(self, kind: type[Effect[Any]], live: Route) -> Route | None:
+        """The route of *kind*, where it has a rule of its own."""
+        journal = self.journal
+        rules: dict[type[Effect[Any]], Callable[[Any], Route]] = {
+            Begin: lambda _: transaction(live, journal),
+            Opening: lambda kind: concurrent(kind, journal, self.beside, prune=self.rules.prune_branches),
+            Sleep: lambda _: sleeping(journal),
+            TaskEffect: lambda kind: asking(kind, journal),
+            ChannelEffect: lambda kind: channelling(kind, journal),
+            AtomicEffect: lambda kind: atomic(kind, live, journal),
+        }
+        return next((make(kind) for family, make in rules.items() if issubclass(kind, family)), None)
 
 
 def derived(codec: Codec, live: Route, journal: Journal) -> Route:

@@ -178,6 +178,11 @@ class Session(Generic[T]):
             await self._changed.wait()
         return await self.outcome()
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether more may be performed, where a budget was given."""
+        return bool(self._book.budget)
+
     # -- the strand --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:

@@ -51,7 +51,10 @@ class _VirtualHandler(Handler):
         self._alarm = alarm
 
     def install(self) -> Installed:
-        return Installed({Now: lambda _: self._clock.now, Alarm: self._alarm})
+        return Installed({Now: self._now, Alarm: self._alarm})
+
+    def _now(self, _effect: Now) -> datetime:
+        return self._clock.now
 
 
 def _due(alarm: tuple[datetime, Callable[[], None]]) -> datetime:

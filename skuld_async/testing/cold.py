@@ -77,7 +77,7 @@ async def always_cold(
     clock = VirtualClock()
     straight = await _straight(comp, _scope(clock, handlers, fresh), answer, clock, once)
     clock = VirtualClock()
-    cold = await _cold(comp, _scope(clock, handlers, fresh), answer, clock, live, len(once.ids))
+    cold = await _cold(comp, _scope(clock, handlers, fresh), answer, clock, live, most=len(once.ids))
     _compare(straight, cold)
     twice = sorted({one for one in live.ids if live.ids.count(one) > 1})
     if twice:
@@ -133,6 +133,7 @@ async def _cold(
     answer: Callable[[Any], Any] | None,
     clock: VirtualClock,
     live: _Live,
+    *,
     most: int,
 ) -> Outcome[T]:
     log = Log()
@@ -151,7 +152,7 @@ async def _cold(
         if not isinstance(outcome, Suspended):
             return outcome
         log = Log.from_msgpack(Log.from_json(outcome.log.to_json()).to_msgpack())
-        is_paused = bool(session._book.budget)  # no strand stopped because it may do no more
+        is_paused = session.has_budget  # no strand stopped because it may do no more
         if log.to_json() != before:
             given, budget = [], 1
         elif is_paused and not given and outcome.wait is not None:
