@@ -10,6 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._answers import AlreadyAnsweredError as AlreadyAnsweredError
+    from ._answers import AnswerError as AnswerError
+    from ._answers import InvalidAnswerError as InvalidAnswerError
+    from ._answers import NotWaitingError as NotWaitingError
+    from ._answers import OtherQuestionError as OtherQuestionError
+    from ._answers import SeveralWaitsError as SeveralWaitsError
+    from ._answers import TooLateError as TooLateError
     from ._clock import TimedOut as TimedOut
     from ._computation import Computation as Computation
     from ._computation import Definition as Definition
@@ -22,28 +29,21 @@ if TYPE_CHECKING:
     from ._effect import Perform as Perform
     from ._effect import Request as Request
     from ._effect import Return as Return
-    from ._errors import AlreadyAnsweredError as AlreadyAnsweredError
-    from ._errors import AnswerError as AnswerError
     from ._errors import ChannelClosedError as ChannelClosedError
     from ._errors import DeclarationError as DeclarationError
     from ._errors import DeploymentError as DeploymentError
     from ._errors import DivergenceError as DivergenceError
     from ._errors import EffectError as EffectError
-    from ._errors import InvalidAnswerError as InvalidAnswerError
     from ._errors import LifetimeError as LifetimeError
     from ._errors import LogDecodeError as LogDecodeError
     from ._errors import NotCompletedError as NotCompletedError
-    from ._errors import NotWaitingError as NotWaitingError
-    from ._errors import OtherQuestionError as OtherQuestionError
     from ._errors import RerunRefusedError as RerunRefusedError
     from ._errors import ResultError as ResultError
     from ._errors import RolledBackError as RolledBackError
     from ._errors import RunCancelledError as RunCancelledError
-    from ._errors import SeveralWaitsError as SeveralWaitsError
     from ._errors import SkuldError as SkuldError
     from ._errors import StillWaitingError as StillWaitingError
     from ._errors import TaskCancelledError as TaskCancelledError
-    from ._errors import TooLateError as TooLateError
     from ._errors import UndecodableError as UndecodableError
     from ._errors import UnencodableError as UnencodableError
     from ._errors import UnhandledEffectError as UnhandledEffectError
@@ -209,8 +209,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AlreadyAnsweredError": "._errors",
-    "AnswerError": "._errors",
+    "AlreadyAnsweredError": "._answers",
+    "AnswerError": "._answers",
     "AtomicState": ".effects.atomic",
     "Cancelled": ".log.outcome",
     "Cell": "._handler",
@@ -240,7 +240,7 @@ _HOMES = {
     "Handler": "._handler",
     "Installed": "._handler",
     "Interceptor": "._effect",
-    "InvalidAnswerError": "._errors",
+    "InvalidAnswerError": "._answers",
     "Kind": "._effect",
     "LifetimeError": "._errors",
     "Log": ".log.log",
@@ -249,9 +249,9 @@ _HOMES = {
     "MisuseError": "._misuse",
     "NotAnEffectError": "._misuse",
     "NotCompletedError": "._errors",
-    "NotWaitingError": "._errors",
+    "NotWaitingError": "._answers",
     "Observation": "._effect",
-    "OtherQuestionError": "._errors",
+    "OtherQuestionError": "._answers",
     "Outcome": ".log.outcome",
     "OutsideStrandError": "._misuse",
     "Parallel": ".effects.parallel",
@@ -267,7 +267,7 @@ _HOMES = {
     "RolledBackError": "._errors",
     "RunCancelledError": "._errors",
     "Session": ".log.session",
-    "SeveralWaitsError": "._errors",
+    "SeveralWaitsError": "._answers",
     "SkuldError": "._errors",
     "State": ".effects.state",
     "StillWaitingError": "._errors",
@@ -276,7 +276,7 @@ _HOMES = {
     "TaskCancelledError": "._errors",
     "Throw": ".effects.throw",
     "TimedOut": "._clock",
-    "TooLateError": "._errors",
+    "TooLateError": "._answers",
     "Transaction": ".effects.transaction",
     "TransientScopeError": "._misuse",
     "UnawaitedAnswerError": "._misuse",

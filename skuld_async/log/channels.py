@@ -16,10 +16,10 @@ from skuld_async._signals import Fault, RunCancel
 from skuld_async.effects.channel import ChannelEffect, perform
 
 from . import failures
+from .blame import blamed
 from .codec import codec_of
 from .entry import raw_value
 from .folding import Handed, fold_channel
-from .journal import blamed
 from .replaying import give_up, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:

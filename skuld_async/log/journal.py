@@ -18,14 +18,15 @@ from skuld_async._declared import Misfit
 from skuld_async._effect import Kind
 from skuld_async._errors import ResultError, UndecodableError, UnencodableError
 from skuld_async._signals import Fault, RunCancel, Suspend, TaskFailed
-from skuld_async.effects.transaction import Begin
 
 from . import divergence, failures
+from .blame import blamed
 from .book import ROOT
-from .entry import COMMITTED, Entry, ErrorData, raw_value
+from .entry import Entry, ErrorData, raw_value
+from .nesting import count_nested, undone_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from skuld_async._effect import Effect
@@ -412,24 +413,6 @@ class Journal:
             return Fault(UndecodableError(codec.label, entry.id, str(error)))
 
 
-def undone_in(entries: Iterable[Entry], but: Collection[str] = ()) -> tuple[str, ...]:
-    """Prefixes of the ids under those transactions of *entries* that left no trace; *but* are seen from inside."""
-    return tuple(
-        f"{entry.id}/"
-        for entry in entries
-        if entry.sig == Begin.__sig__ and entry.value != COMMITTED and entry.id not in but
-    )
-
-
-def count_nested(entries: Sequence[Entry], index: int) -> int:
-    """How many entries behind the one at *index* stand under it."""
-    prefix = f"{entries[index].id}/"
-    last = index + 1
-    while last < len(entries) and entries[last].id.startswith(prefix):
-        last += 1
-    return last - index - 1
-
-
 def _places(frame: Frame) -> list[Place]:
     """Where the counters stand: of *frame*, and of all that it was requested by."""
     places = {id(frame.place): frame.place}
@@ -440,25 +423,3 @@ def _places(frame: Frame) -> list[Place]:
             places[id(one.place)] = one.place
             waiting += [one.parent, one.place.nested]
     return list(places.values())
-
-
-def blamed(error: Exception, entry: Entry) -> Exception:
-    """*error*, which knows the entry that it came from."""
-    object.__setattr__(error, "__skuld_entry__", entry.id)  # a frozen dataclass may be an exception too
-    return error
-
-
-def culprit(error: BaseException | None) -> str | None:
-    """Id of the entry whose error led to *error*, or None."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        entry: str | None = getattr(one, "__skuld_entry__", None)
-        if entry is not None:
-            return entry
-        waiting += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
-    return None

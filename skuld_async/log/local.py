@@ -16,8 +16,8 @@ from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import Fault
 
 from . import divergence, failures
+from .blame import blamed
 from .entry import NULL, Entry
-from .journal import blamed
 from .replaying import give_up, wait_where_given_up
 
 if TYPE_CHECKING:

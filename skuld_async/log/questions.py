@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec import UNSET
 
+from skuld_async._answers import InvalidAnswerError, NotWaitingError, TooLateError
 from skuld_async._clock import TimedOut, due_in
 from skuld_async._declared import Misfit, describe
-from skuld_async._errors import InvalidAnswerError, NotWaitingError, TooLateError
 from skuld_async._signals import Fault, RunCancel, Suspend
 from skuld_async.effects.yield_ import within_of
 

@@ -17,7 +17,7 @@ from skuld_async.effects.timeout import OpenTimed
 
 from .codec import codec_of
 from .entry import StrandsData
-from .journal import undone_in
+from .nesting import undone_in
 from .pruning import restore_told
 
 if TYPE_CHECKING:

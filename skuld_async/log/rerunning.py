@@ -17,8 +17,8 @@ from skuld_async.effects.transaction import Begin
 
 from .book import ROOT, opened_by, strand_of
 from .entry import COMMITTED, Entry
-from .journal import count_nested
 from .log import copy_of
+from .nesting import count_nested
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

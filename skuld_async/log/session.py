@@ -26,12 +26,13 @@ from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 from skuld_async._strand import Crew, Strand
 
 from . import failures, waits
+from .blame import culprit
 from .book import Book
 from .divergence import Divergence
 from .entry import Cancellation
 from .folding import fold
 from .identity import check_identity, declared_result, root_call, version_of
-from .journal import Journal, culprit
+from .journal import Journal
 from .options import LINGER
 from .outcome import Cancelled, Completed, Failed, Suspended
 from .questions import Answer, Questions

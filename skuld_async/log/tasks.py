@@ -11,8 +11,8 @@ from skuld_async._scopes import ASYNC_FRAMED, Route
 from skuld_async._signals import RunCancel
 
 from . import failures
+from .blame import blamed
 from .codec import codec_of
-from .journal import blamed
 from .replaying import give_up, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:

@@ -33,9 +33,10 @@ from skuld_async._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 from skuld_async._strand import Strand
 
 from . import failures
+from .blame import blamed, culprit
 from .codec import codec_of
 from .entry import Entry, StrandsData
-from .journal import Journal, blamed, culprit
+from .journal import Journal
 from .pruning import prune, restore
 from .replaying import refuse_after_failure, wait_where_given_up
 from .stopping import places_of, strand_on

@@ -21,9 +21,9 @@ from skuld_async._signals import Fault, RunCancel
 from skuld_async.effects.transaction import Begin, Unit
 
 from . import divergence
+from .blame import blamed, culprit
 from .codec import codec_of
 from .entry import COMMITTED, ROLLED_BACK
-from .journal import blamed, culprit
 from .replaying import wait_where_given_up
 
 if TYPE_CHECKING:

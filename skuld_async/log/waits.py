@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, Raw
 
+from skuld_async._answers import AlreadyAnsweredError, NotWaitingError, OtherQuestionError, SeveralWaitsError
 from skuld_async._declared import Misfit, decode_plain, differences
-from skuld_async._errors import (
-    AlreadyAnsweredError,
-    DivergenceError,
-    NotWaitingError,
-    OtherQuestionError,
-    SeveralWaitsError,
-)
+from skuld_async._errors import DivergenceError
 from skuld_async._signals import Fault
 from skuld_async.effects.yield_ import name_of
 

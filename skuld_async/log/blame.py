@@ -1,0 +1,30 @@
+"""Blame: which entry an error came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .entry import Entry
+
+
+def blamed(error: Exception, entry: Entry) -> Exception:
+    """*error*, which knows the entry that it came from."""
+    object.__setattr__(error, "__skuld_entry__", entry.id)  # a frozen dataclass may be an exception too
+    return error
+
+
+def culprit(error: BaseException | None) -> str | None:
+    """Id of the entry whose error led to *error*, or None."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        entry: str | None = getattr(one, "__skuld_entry__", None)
+        if entry is not None:
+            return entry
+        waiting += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
+    return None
