@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Generic
 import anyio
 from typing_extensions import TypeVar
 
-from ._branches import POLL, Branch, Team
+from ._branch import Branch
+from ._branches import POLL, Team
 from ._clock import Timer
 from ._errors import TaskCancelledError
 from ._signals import Signal, Suspend, TaskFailed

@@ -64,7 +64,7 @@ class ChannelCell(Cell[Stored[Any]]):
         self.senders: deque[Operation] = deque()
         self.receivers: deque[Operation] = deque()
 
-    def send(self, operation: Operation) -> bool:
+    def offer(self, operation: Operation) -> bool:
         """Take *operation* in; gives whether it is done, else it waits."""
         if self.value.closed:
             operation.is_refused = True
@@ -73,7 +73,7 @@ class ChannelCell(Cell[Stored[Any]]):
         self._move()
         return operation not in self.senders
 
-    def receive(self, operation: Operation) -> bool:
+    def ask(self, operation: Operation) -> bool:
         """Take *operation* in; gives whether it is done, else it waits."""
         self.receivers.append(operation)
         self._move()
@@ -162,7 +162,7 @@ async def perform(
         return
     is_send = effect.__operation__ == "send"
     operation = Operation(settle, effect.value if is_send else None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the field of a send
-    if not (cell.send(operation) if is_send else cell.receive(operation)):
+    if not (cell.offer(operation) if is_send else cell.ask(operation)):
         await _wait(operation, effect, frame, cell)
     if operation.is_refused:
         raise ChannelClosedError(effect.__channel__)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from typing_extensions import TypeVar, override
 
-from skuld_async._branches import Opening, Team, branch_of
+from skuld_async._branch import branch_of
+from skuld_async._branches import Opening, Team
 from skuld_async._effect import Effect, Kind
 from skuld_async._misuse import MisuseError
 from skuld_async._signals import Fault

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
 import msgspec
 from typing_extensions import TypeVar, override
 
-from skuld_async._branches import Branch, Opening, Team, branch_of
+from skuld_async._branch import Branch, branch_of
+from skuld_async._branches import Opening, Team
 from skuld_async._computation import Computation, Wrapped
 from skuld_async._effect import Effect
 from skuld_async._errors import DeclarationError

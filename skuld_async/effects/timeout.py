@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import TypeVar, override
 
-from skuld_async._branches import Branch, Opening, Team, branch_of
+from skuld_async._branch import Branch, branch_of
+from skuld_async._branches import Opening, Team
 from skuld_async._clock import TimedOut
 from skuld_async._computation import Wrapped
 from skuld_async._errors import DeclarationError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, Raw
 
-from skuld_async._branches import Requested
+from skuld_async._branch import Requested
 from skuld_async._declared import Declared, Misfit
 from skuld_async._errors import UndecodableError
 from skuld_async._signals import Fault
@@ -19,7 +19,7 @@ from .identity import declared_result, root_call
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skuld_async._branches import Branch
+    from skuld_async._branch import Branch
     from skuld_async._computation import Computation
     from skuld_async._handler import Cell
     from skuld_async._scopes import Scope

@@ -25,7 +25,8 @@ import anyio
 from msgspec import UNSET
 from typing_extensions import override
 
-from skuld_async._branches import POLL, Branch, Opening, Team
+from skuld_async._branch import Branch
+from skuld_async._branches import POLL, Opening, Team
 from skuld_async._clock import due_in
 from skuld_async._frames import Frame
 from skuld_async._scopes import ASYNC_FRAMED, Route

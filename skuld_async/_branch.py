@@ -1,0 +1,76 @@
+"""A branch: one of the computations that run side by side, each a strand of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from typing_extensions import TypeVar
+
+from ._computation import Wrapped, check_computation
+from ._context import current_strand
+from ._effect import Effect, label_of
+from ._frames import strip
+from ._hop import hop
+from ._pump import drive
+
+if TYPE_CHECKING:
+    from ._computation import Computation
+    from ._frames import Frame
+    from ._scopes import Scope
+    from ._strand import Strand
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Branch:
+    """One of the computations that run side by side."""
+
+    __slots__ = ("computation", "error", "has_returned", "name", "scope", "strand", "value")
+
+    def __init__(self, name: str, computation: Computation[Any]) -> None:
+        self.name = name
+        """Unique in its team, part of the ids of its entries."""
+        self.computation = computation
+        self.strand: Strand
+        self.scope: Scope
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.has_returned = False
+
+    async def run(self, *, shielded: bool) -> None:
+        """Run it in the current task, which becomes its strand's; raises but a cancellation from outside."""
+        strand = self.strand
+        strand.task = strand.current_task()
+        current_strand.set(strand)
+        try:
+            if strand.sticky is None:
+                with anyio.CancelScope() as strand.body:
+                    self.value = await drive(strand, self.computation, self.scope, shielded=shielded)
+                    self.has_returned = strand.sticky is None
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # for whoever waits for this branch
+            self.error = strip(error)
+
+
+class Requested(Wrapped[T_co], frozen=True, eq=False):
+    """An effect as a computation."""
+
+    request: Effect[T_co]
+
+    @property
+    def name(self) -> str:
+        return label_of(type(self.request))
+
+    async def enter(self, frame: Frame) -> T_co:  # noqa: ARG002
+        value: T_co = await hop(self.request)
+        return value
+
+
+def branch_of(name: str, given: Any, verb: str) -> Branch:
+    """The branch *name* of what *verb* was given; raises `DeclarationError` where it can be none."""
+    if isinstance(given, Effect):
+        return Branch(name, Requested(given))  # pyright: ignore[reportUnknownArgumentType] - of whatever answer
+    check_computation(given, verb)
+    return Branch(name, given)
