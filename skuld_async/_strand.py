@@ -113,6 +113,7 @@ class Strand:
         "hooks",
         "in_flight",
         "interrupted",
+        "opened_in",
         "parent",
         "path",
         "refused",
@@ -132,6 +133,8 @@ class Strand:
         self.path = path
         self.parent = parent
         """The strand that opened this one."""
+        self.opened_in: Frame | None = None
+        """The frame of that strand which waits for this one, now or at its end."""
         self.stack: list[Frame] = []
         self.sticky: Signal | None = None
         self.refused: list[str] = []
@@ -188,6 +191,15 @@ class Strand:
         elif self.in_flight is not None:
             self.in_flight.cancel()
 
+    def kept_waiting(self) -> list[Frame]:
+        """The frames, of this strand and of those around it, that cannot end before this strand has."""
+        frames = list(reversed(self.stack))
+        strand = self
+        while strand.parent is not None and strand.opened_in is not None:
+            opened, strand = strand.opened_in, strand.parent
+            frames += [opened, *reversed(strand.stack[: _place_of(opened, strand.stack)])]
+        return frames
+
     def refuse_other_tasks(self, request: str) -> None:
         """Refuse *request* unless it is awaited in the strand's own task.
 
@@ -234,6 +246,17 @@ class Strand:
                 object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
         frame.place.serving = frame.place.nested = None
         return strip(error)
+
+
+def _place_of(frame: Frame, stack: Sequence[Frame]) -> int:
+    """Where in *stack* the pump runs that *frame* belongs to."""
+    for place, one in enumerate(stack):
+        caller: Frame | None = one
+        while caller is not None and caller is not frame:
+            caller = caller.parent
+        if caller is frame:
+            return place
+    return len(stack)
 
 
 def stopped(frame: Frame) -> Signal | None:

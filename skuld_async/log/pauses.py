@@ -77,12 +77,7 @@ async def refuse_what_cannot_wait(label: str, frame: Frame) -> None:
         raise Fault(DeadlineAcrossYieldError(label, frame.line()))
     # A handler that asks does not see the scopes in which its effect was requested, but it keeps them waiting; so does
     # a branch with those of the strand that opened it.
-    strand: Strand | None = frame.strand
-    frames = [frame]
-    while strand is not None:
-        frames += reversed(strand.stack)
-        strand = strand.parent
-    for one in frames:
+    for one in (frame, *frame.strand.kept_waiting()):
         for scope in one.table.scope.outwards():
             if scope.transient:
                 raise Fault(TransientScopeError(label, scope.transient[-1], frame.line()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from skuld_async._branches import Opening, Team
 from skuld_async._scopes import Route
 from skuld_async._signals import RunCancel
 from skuld_async.effects.transaction import Begin
@@ -35,11 +36,10 @@ def behind(place: Place) -> str:
 
 
 def places_of(strand: Strand) -> list[str]:
-    """Where *strand* would be stopped now: it alone, or the strands that it waits for."""
-    if strand.waiting is not None:
-        inner = [place for other in strand.waiting.strands() for place in places_of(other)]
-        if inner:
-            return inner
+    """Where *strand* would be stopped now, and behind that the strands that it waits for."""
+    waiting = strand.waiting
+    if isinstance(waiting, Team):
+        return [waiting.id, *(place for other in waiting.strands() for place in places_of(other))]
     cut_at = strand.cut_at if isinstance(strand, LoggedStrand) else None
     if cut_at is not None:
         return [cut_at]
@@ -98,6 +98,10 @@ def stopping(kind: type[Effect[Any]], route: Route, journal: Journal) -> Route:
             return function(effect, frame)
         if frame.shielded and not issubclass(kind, Yield):
             _stop_again(frame)
+            return function(effect, frame)
+        if here and issubclass(kind, Opening):
+            journal.cancelled_at = None
+            frame.strand.stop(RunCancel())  # the branches are stopped again too, each where it was
             return function(effect, frame)
         journal.cancelled_at = None
         if here:
