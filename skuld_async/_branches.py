@@ -189,6 +189,11 @@ class Team(Pending):
             self._decide()
 
     @property
+    def stopped_for(self) -> str | None:
+        """Id of the failed task for whose sake it was stopped."""
+        return None
+
+    @property
     def is_suspended(self) -> bool:
         """Whether a branch cannot go on in this session."""
         return self._suspended
@@ -288,6 +293,11 @@ class Team(Pending):
     def strands(self) -> list[Strand]:
         """Those that run."""
         return [branch.strand for branch in self._live]
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether a failed task may end it."""
+        return True
 
     async def due_after(self, after: timedelta) -> datetime:
         """When the time *after* is over, counted from the first arrival."""

@@ -26,17 +26,37 @@ def has_tasks(frame: Frame) -> bool:
 async def hold(frame: Frame) -> None:
     """Wait for the tasks of *frame*, which returns; raises the signal that stops it, for one that failed too."""
     strand = frame.strand
-    for task in [one for one in strand.tasks if one.frame is frame]:
-        await task.wait(frame)
+    own = [one for one in strand.tasks if one.frame is frame]
+    await anyio.lowlevel.checkpoint()  # a strand that was stopped here before is stopped here again
+    for task in own:
+        await task.catch_up()
+        if not task.has_ended:
+            for other in strand.tasks:
+                if other.error is not None:
+                    await fail_again(frame, other.id)
+            await task.wait(frame, gives_way=True)
         signal = stopped(frame)
         if signal is not None:
             raise signal.with_traceback(None)
         if task.error is not None:
-            failed = TaskFailed(task)
-            strand.stop(failed)
-            raise failed
+            await fail_again(frame, task.id)
+        if task.stopped_for is not None:
+            await fail_again(frame, task.stopped_for)
+    for task in own:
         with suppress(TaskCancelledError):
             await task.join(frame)
+
+
+async def fail_again(frame: Frame, task: str) -> None:
+    """Stop the strand of *frame* because *task* has failed, once it has."""
+    strand = frame.strand
+    for one in tuple(strand.tasks):
+        if one.id == task:
+            while not one.has_ended:
+                await one.wait(frame)
+            signal = TaskFailed(one)
+            strand.stop(signal)
+            raise signal
 
 
 async def release(frame: Frame, error: BaseException | None = None) -> BaseException | None:
@@ -67,11 +87,12 @@ async def release(frame: Frame, error: BaseException | None = None) -> BaseExcep
 async def _stop(tasks: Sequence[Task[Any]], frame: Frame) -> None:
     strand = frame.strand
     with anyio.CancelScope(shield=True):
+        await anyio.lowlevel.checkpoint()  # a strand that was stopped here before is stopped here again
         for task in tasks:
             if isinstance(strand.sticky, Fault):
                 task.interrupt(Suspend())
             if not isinstance(strand.sticky, (Suspend, Fault)):
-                await task.stop(frame)
+                await task.stop_for(strand.sticky, frame)
             while not task.has_ended:
                 await task.wait(frame)
 

@@ -101,6 +101,11 @@ class Waiting(Protocol):
         """The strands that it waits for."""
         ...
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether a failed task may end it; what a log has settled goes on to its end."""
+        ...
+
 
 class Strand:
     """One running line of a computation: its stack, and the signal that stopped it."""
@@ -186,8 +191,11 @@ class Strand:
     def fail(self, signal: TaskFailed) -> None:
         """A task has failed: the activation that forked it is stopped where it waits, or else at its next request."""
         self.stop(signal)
+        if self.stack and self.stack[-1].shielded:
+            return  # cleanup comes to its end
         if self.waiting is not None:
-            self.waiting.interrupt(signal)
+            if self.waiting.gives_way:
+                self.waiting.interrupt(signal)
         elif self.in_flight is not None:
             self.in_flight.cancel()
 

@@ -19,7 +19,7 @@ from ._branch import Branch
 from ._branches import POLL, Team
 from ._clock import Timer
 from ._errors import TaskCancelledError
-from ._signals import Signal, Suspend, TaskFailed
+from ._signals import RunCancel, Signal, Suspend, TaskFailed
 from ._strand import stopped
 
 if TYPE_CHECKING:
@@ -78,6 +78,18 @@ class Task(Generic[T_co]):
             self._team.start(self._branch, self._note)
         else:
             self._ended = True
+            if self.stopped_for is not None:
+                self._frame.strand.tasks.append(self)  # so was who forked it
+
+    @property
+    def stopped_for(self) -> str | None:
+        """Id of the failed task for whose sake it was stopped."""
+        return self._team.stopped_for
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it has not come to the end of its log."""
+        return not self._ended and self._team.is_early()
 
     def _note(self) -> None:
         """It has ended."""
@@ -88,22 +100,27 @@ class Task(Generic[T_co]):
             self._frame.strand.fail(TaskFailed(self))
 
     def interrupt(self, signal: Signal) -> None:
-        """Let *signal* reach it."""
-        if not self._ended:
+        """Let *signal* reach it; where the strand is stopped as in its log, it stops by its own."""
+        if not self._ended and not (isinstance(signal, RunCancel) and self.is_early):
             self._team.interrupt(signal)
 
     def strands(self) -> list[Strand]:
         """Its strand, while it runs."""
         return self._team.strands()
 
-    async def wait(self, frame: Frame) -> None:
-        """Wait for its end in *frame*, or for the signal that stops the strand."""
+    async def wait(self, frame: Frame, *, gives_way: bool = False) -> None:
+        """Wait for its end in *frame*, or for the signal that stops the strand.
+
+        Args:
+            frame: Who waits.
+            gives_way: Whether the failure of another task ends that.
+        """
         if self._ended:
             return
         timer = Timer(frame, None)
         self._wake.append(timer.wake)
         strand = frame.strand
-        strand.waiting = _Join(timer)
+        strand.waiting = _Join(timer, gives_way=gives_way)
         try:
             await timer.wait()
         finally:
@@ -111,10 +128,7 @@ class Task(Generic[T_co]):
 
     async def join(self, frame: Frame) -> T_co:
         """Wait for its value; what it told is added."""
-        await self.wait(frame)
-        signal = stopped(frame)
-        if signal is not None:
-            raise signal
+        await self._wait_unless_stopped(frame)
         branch = self._branch
         if branch.has_returned:
             self.merge()
@@ -129,15 +143,37 @@ class Task(Generic[T_co]):
 
     async def stop(self, frame: Frame) -> None:
         """Stop it, and wait until it has done its cleanup."""
-        while not self._ended and self._team.is_early():  # noqa: ASYNC110 - the end of a replay is no event
-            await anyio.sleep(POLL)
+        await self.catch_up()
         if not self._ended and self._branch.strand.sticky is None:
             self._team.stop()
-        await self.wait(frame)
+        await self._wait_unless_stopped(frame)
         if self._branch.has_returned:
             self.merge()
         elif self._ended and not self._team.is_suspended and self.error is None:
             self.forget()
+
+    async def stop_for(self, signal: Signal | None, frame: Frame) -> None:
+        """Stop it because its activation ends with an error, or with *signal*; wait until it has done its cleanup."""
+        await self.catch_up()
+        if not self._ended and self._branch.strand.sticky is None:
+            if isinstance(signal, TaskFailed):
+                self._team.interrupt(signal)
+            else:
+                self._team.stop()
+        await self.wait(frame)
+
+    async def catch_up(self) -> None:
+        """Wait until it has come to the end of its log."""
+        while self.is_early:  # noqa: ASYNC110 - the end of a replay is no event
+            await anyio.sleep(POLL)
+
+    async def _wait_unless_stopped(self, frame: Frame) -> None:
+        await self.wait(frame, gives_way=not frame.place.replayed)
+        if self.error is not None and not frame.shielded:
+            frame.strand.stop(TaskFailed(self))
+        signal = stopped(frame)
+        if signal is not None:
+            raise signal.with_traceback(None)
 
     def merge(self) -> None:
         """Add what it told, once."""
@@ -156,8 +192,13 @@ class Task(Generic[T_co]):
 class _Join:
     """A strand that waits for a task, which has a signal of its own."""
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, *, gives_way: bool) -> None:
         self._timer = timer
+        self._gives_way = gives_way
+
+    @property
+    def gives_way(self) -> bool:
+        return self._gives_way and not self._timer.is_over
 
     def interrupt(self, signal: Signal) -> None:  # noqa: ARG002 - it sticks to the strand
         self._timer.wake()

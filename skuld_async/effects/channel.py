@@ -194,6 +194,10 @@ class _Blocked:
     def strands(self) -> list[Strand]:
         return []
 
+    @property
+    def gives_way(self) -> bool:
+        return not self._timer.is_over
+
 
 class Channel(Generic[T]):
     """A key for a queue between the strands of a run: ``orders = Channel("orders", Order, capacity=10)``.

@@ -21,8 +21,9 @@ from skuld_async._signals import Fault, RunCancel, Suspend, TaskFailed
 
 from . import divergence, failures
 from .blame import blamed
-from .book import ROOT
+from .book import ROOT, strand_of
 from .entry import Entry, ErrorData, raw_value
+from .moving import before_they_were_stopped, put_under, renamed, take_out
 from .nesting import count_nested, undone_in
 
 if TYPE_CHECKING:
@@ -267,8 +268,10 @@ class Journal:
                 del self.log.dropped[index]
                 nested = [one for one in self.log.dropped if one.id.startswith(f"{entry.id}/")]
                 self.log.dropped[:] = [one for one in self.log.dropped if one not in nested]
+                if strand_of(entry.id) != self.path:
+                    return self._move([entry, *nested], frame)
                 return self._take_over([copy.copy(entry), *nested])
-        return self._take_from_elsewhere(codec, data)
+        return self._take_from_elsewhere(codec, data, frame)
 
     def _begin_again(self, data: Raw) -> Entry:
         """The next entry, of a concurrent effect, as it was before anything was decided."""
@@ -276,8 +279,12 @@ class Journal:
         self.remaining -= 1
         old = self.entries[index]
         entry = self.entries[index] = Entry(old.id, old.sig, data, "started", deadline=old.deadline)
-        if self.book.is_split:
-            self.book.replace(old, entry)
+        book = self.book
+        if book.is_split:
+            book.replace(old, entry)
+            left = before_they_were_stopped(entry, [] if old.strands is UNSET else old.strands.stopped, book)
+            book.dropped += [one.id for one in left]
+            self.log.dropped += left
         return entry
 
     def _take_over(self, found: Sequence[Entry]) -> Entry:
@@ -288,17 +295,22 @@ class Journal:
         self.remaining += len(found) - 1
         return found[0]
 
-    def _take_from_elsewhere(self, codec: Codec, data: Raw) -> Entry | None:
+    def _move(self, found: Sequence[Entry], frame: Frame) -> Entry:
+        """Put *found*, of another strand, at the cursor."""
+        self.diverge()
+        moved = renamed(found, self.new_id(frame))
+        self.book.split()
+        return self._take_over(put_under(self.path, moved, self.book))
+
+    def _take_from_elsewhere(self, codec: Codec, data: Raw, frame: Frame) -> Entry | None:
         """The executed call that another strand holds and has not come to: branches may have changed places."""
         for entries, index, journal in self.book.elsewhere(self.path):
             entry = entries[index]
             if entry.state == "executed" and self._is(entry, codec, data):
-                found = entries[index : index + 1 + count_nested(entries, index)]
-                del entries[index : index + len(found)]
+                count = 1 + count_nested(entries, index)
                 if journal is not None:
-                    journal.remaining -= len(found)
-                self.book.remove(found)
-                return self._take_over([copy.copy(found[0]), *found[1:]])
+                    journal.remaining -= count
+                return self._move(take_out(entries, index, count, self.book), frame)
         return None
 
     def pass_over(self, until: int) -> None:

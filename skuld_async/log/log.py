@@ -210,6 +210,10 @@ def _outcome(entry: Entry) -> str:
     if entry.error is not UNSET:
         text = _error(entry.error)
         return f"{entry.error.kind}: {text}" if text else entry.error.kind
+    if entry.strands is not UNSET and entry.strands.won is not None:
+        return f"won: {entry.strands.won}"
+    if entry.strands is not UNSET and entry.strands.timed_out:
+        return "timed out"
     return "" if entry.state == "started" else _text(entry.value)
 
 

@@ -67,6 +67,11 @@ class Pause:
         """None: it waits for nobody."""
         return []
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether a failed task may end it."""
+        return not self.timer.is_over
+
 
 async def refuse_what_cannot_wait(label: str, frame: Frame) -> None:
     """Refuse *label*, which may suspend, inside a deadline of the body, or in a scope that cannot wait."""

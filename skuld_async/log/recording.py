@@ -28,7 +28,7 @@ from skuld_async._effect import Kind
 from skuld_async._errors import EffectError, ResultError
 from skuld_async._frames import NOTHING
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
-from skuld_async._signals import RunCancel, Signal, Suspend
+from skuld_async._signals import RunCancel, Signal, Suspend, TaskFailed
 from skuld_async.effects.atomic import AtomicEffect
 from skuld_async.effects.channel import ChannelEffect
 from skuld_async.effects.clock import Sleep
@@ -253,7 +253,9 @@ def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noq
             raise seen from seen.__cause__
         finally:
             strand.in_flight = outer
-        if scope.cancel_called:
+        if scope.cancel_called and returned and isinstance(strand.sticky, TaskFailed):
+            strand.sticky = None  # the answer came first: the next request that waits is refused
+        elif scope.cancel_called:
             if returned:  # all the same: the answer is kept, and the run stops behind it
                 with suppress(ResultError):
                     journal.settle(codec, entry, value)

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw
 from skuld_async._declared import Misfit, encode_canonical
 from skuld_async._effect import Kind
 from skuld_async._errors import UndecodableError
+from skuld_async._holding import fail_again
 from skuld_async._signals import Fault, TaskFailed
 from skuld_async.effects.fork import Fork, Join
 from skuld_async.effects.timeout import OpenTimed
@@ -42,14 +43,12 @@ async def wait_where_given_up(entry: Entry, frame: Frame) -> None:
     if entry.error is not UNSET and entry.error.kind == "body-scope":
         await anyio.sleep_forever()
     task = _task_that_failed(entry)
-    for one in frame.strand.tasks:
-        if one.id == task:
-            while not one.has_ended:
-                await one.wait(frame)
-            signal = TaskFailed(one)
-            frame.strand.stop(signal)
+    if task is not None:
+        try:
+            await fail_again(frame, task)
+        except TaskFailed:
             if entry.state != "started":  # else there is cleanup to do
-                raise signal
+                raise
 
 
 def _task_that_failed(entry: Entry) -> str | None:

@@ -18,6 +18,7 @@ from skuld_async.effects.transaction import Begin
 from .book import ROOT, opened_by, strand_of
 from .entry import COMMITTED, Entry
 from .log import copy_of
+from .moving import is_behind
 from .nesting import count_nested
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class _Cut:
                 self._start([entry])
                 self._remove(line[number + 1 :])
                 return
-            if number + 1 < len(line) and any(_is_behind(line[number + 1].id, at) for at in stopped):
+            if number + 1 < len(line) and any(is_behind(line[number + 1].id, at) for at in stopped):
                 self._remove(line[number + 1 :])
                 return
 
@@ -180,14 +181,6 @@ class _Cut:
         if outside and not self.force:
             problem = f"it went on after {first.id} failed ({', '.join(outside)})"
             raise _refused(self.log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")
-
-
-def _is_behind(id_: str, at: str) -> bool:
-    """Whether the entry *id_* was requested behind *at*, an await of the body behind a request."""
-    prefix, _, count = at.removesuffix("+").rpartition("/")
-    head, _, number = id_.rpartition("/")
-    number = number.partition("~")[0]
-    return at.endswith("+") and head == prefix and number.isdecimal() and int(number) > int(count.partition("~")[0])
 
 
 def _failed(entries: Sequence[Entry], index: int) -> list[int]:

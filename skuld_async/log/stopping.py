@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from skuld_async._branches import Opening, Team
 from skuld_async._scopes import Route
-from skuld_async._signals import RunCancel
+from skuld_async._signals import RunCancel, TaskFailed
 from skuld_async.effects.transaction import Begin
 from skuld_async.effects.yield_ import Yield
 
@@ -36,17 +36,18 @@ def behind(place: Place) -> str:
 
 
 def places_of(strand: Strand) -> list[str]:
-    """Where *strand* would be stopped now, and behind that the strands that it waits for."""
+    """Where *strand* would be stopped now, and behind that its branches and its tasks."""
+    behind_it = [place for task in strand.tasks for other in task.strands() for place in places_of(other)]
     waiting = strand.waiting
     if isinstance(waiting, Team):
-        return [waiting.id, *(place for other in waiting.strands() for place in places_of(other))]
+        return [waiting.id, *(place for other in waiting.strands() for place in places_of(other)), *behind_it]
     cut_at = strand.cut_at if isinstance(strand, LoggedStrand) else None
     if cut_at is not None:
-        return [cut_at]
+        return [cut_at, *behind_it]
     if not strand.stack:
         return [f"{strand.path}/0+"]
     place = strand.stack[-1].place
-    return [place.current_id if place.serving is not None else behind(place)]
+    return [place.current_id if place.serving is not None else behind(place), *behind_it]
 
 
 class StoppingStrand(LoggedStrand):
@@ -66,7 +67,7 @@ class StoppingStrand(LoggedStrand):
     @running.setter
     def running(self, value: bool) -> None:
         self._is_running = value
-        if value or not self.stack or self.sticky is not None:
+        if value or not self.stack or not isinstance(self.sticky, TaskFailed | None):
             return
         place = self.stack[-1].place
         if place.serving is None and behind(place) == self.at:

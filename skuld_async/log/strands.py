@@ -33,7 +33,8 @@ class LoggedStrand(Strand):
 
     @override
     def fail(self, signal: TaskFailed) -> None:
-        if self.waiting is not None or self.in_flight is not None:
+        waits = self.in_flight is not None if self.waiting is None else self.waiting.gives_way
+        if waits and not self.stack[-1].shielded:
             super().fail(signal)
         # else: at its next request that waits, which has an entry to say so
 

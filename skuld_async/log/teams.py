@@ -36,7 +36,7 @@ from skuld_async._strand import Strand
 from . import failures
 from .blame import blamed, culprit
 from .codec import codec_of
-from .entry import Entry, StrandsData
+from .entry import Entry, ErrorData, StrandsData
 from .journal import Journal
 from .pruning import prune, restore
 from .replaying import refuse_after_failure, wait_where_given_up
@@ -64,7 +64,7 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
             entry = Entry(journal.new_id(frame), codec.sig, data, "started")
             journal.add(entry)
         frame.place.entry_id = entry.id
-        if entry.state == "discarded" and entry.strands is UNSET:
+        if entry.state == "discarded" and (entry.strands is UNSET or entry.strands.task is not None):
             journal.book.pass_by(journal.book.lines_under(entry))
         await wait_where_given_up(entry, frame)
         if entry.state == "started":
@@ -217,6 +217,8 @@ class LoggedTeam(Team):
             pass
         elif isinstance(error, RunCancel):
             self._journal.stop(entry, error)
+            if self.stopped_for is not None:
+                entry.error = ErrorData("task", self.stopped_for)
         elif isinstance(error, Signal):
             pass  # it is left to the next resume
         elif isinstance(error, Exception):
@@ -233,6 +235,16 @@ class LoggedTeam(Team):
             places = [place for strand in self.strands() for place in self.places(strand)]
             self._known = self._entry.strands = StrandsData(stopped=places, task=signal.task.id)
             self.decided = True
+
+    @property
+    @override
+    def gives_way(self) -> bool:
+        return self._is_live
+
+    @property
+    @override
+    def stopped_for(self) -> str | None:
+        return None if self._known is None else self._known.task
 
     # -- time --------------------------------------------------------------------------------------------------------
 

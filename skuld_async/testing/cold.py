@@ -189,11 +189,11 @@ def _compare(straight: Outcome[Any], cold: Outcome[Any]) -> None:
         same("the error", f"{straight.error!r}", f"{cold.error!r}")
     same("the state", dict(straight.cells), dict(cold.cells))
     same("the number of entries", len(straight.log.entries), len(cold.log.entries))
-    for left, right in zip(*(_by_strand(one.log) for one in (straight, cold)), strict=True):
+    for left, right in zip(*(by_strand(one.log) for one in (straight, cold)), strict=True):
         same(f"entry {left.id}", shown(left), shown(right))
 
 
-def _by_strand(log: Log) -> list[Entry]:
+def by_strand(log: Log) -> list[Entry]:
     """The entries of one strand after those of another: which of several is faster does not matter."""
     return sorted(log.entries, key=lambda entry: strand_of(entry.id))
 

@@ -18,7 +18,7 @@ import pytest
 from typing_extensions import TypeVar, Unpack
 
 from .cold import always_cold as run_always_cold
-from .cold import shown, shown_value
+from .cold import by_strand, shown, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ def always_cold(request: pytest.FixtureRequest) -> AlwaysCold:
 
     async def run(comp: Any, *handlers: Any, **options: Any) -> Any:
         outcome = await run_always_cold(comp, *handlers, **options)
-        entries = [shown(entry) for entry in outcome.log.entries]
+        entries = [shown(entry) for entry in by_strand(outcome.log)]
         logs.append([entries, shown_value(outcome)])
         return outcome
 

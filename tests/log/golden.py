@@ -4,11 +4,14 @@ Add to this file, change nothing in it.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from skuld_async import (
+    AtomicState,
+    Channel,
     Clock,
     Command,
     Computation,
@@ -18,17 +21,22 @@ from skuld_async import (
     Fresh,
     Handler,
     Log,
+    Parallel,
     Port,
     Random,
     Reader,
     Return,
     RolledBackError,
     State,
+    Suspended,
     Throw,
     Transaction,
     Writer,
     Yield,
+    bracket,
     computation,
+    fork,
+    join,
     mark_loop,
     open_session,
     operation,
@@ -37,6 +45,7 @@ from skuld_async import (
     rollback,
     start,
     transact,
+    with_timeout,
 )
 from skuld_async.testing import VirtualClock
 
@@ -182,6 +191,58 @@ async def moves(items: list[str]) -> Effectful[str]:
     yield Return(f"{box} {len(told)} {sorted(held)}")
 
 
+counter = AtomicState("golden.counter", int)
+boxes = Channel("golden.boxes", str, capacity=1)
+
+
+@computation(name="golden.crowd.packing")
+async def packing(items: list[str]) -> Effectful[int]:
+    for item in items:
+        yield boxes.send((yield Pack(item).execute()))
+    yield boxes.close()
+    yield Return(len(items))
+
+
+@computation(name="golden.crowd.counting")
+async def counting(item: str) -> Effectful[Line]:
+    yield counter.modify(lambda n: n + 1)
+    yield notes.tell(f"count {item}")
+    yield Return((yield Depot.fetch(item)))
+
+
+@computation(name="golden.crowd.asking")
+async def asking(word: str) -> Effectful[str]:
+    yield stock.put({word: 1})
+    said = yield bracket(Depot.audit(word), lambda _: answered(), lambda _: Depot.audit(f"done {word}"))
+    yield Return(said)
+
+
+@computation(name="golden.crowd.answered")
+async def answered() -> Effectful[str]:
+    yield Return((yield Say()))
+
+
+@computation(name="golden.crowd")
+async def crowd(items: list[str]) -> Effectful[list[str]]:
+    packed_all = yield fork(packing(items))
+    first = yield boxes.receive()
+    second = yield boxes.receive()
+    lines = yield Parallel.map(counting, items, limit=2)
+    errors = yield Parallel.all(counting("slow"), counting("pen"), settle=True)
+    lost = ""
+    try:
+        yield Parallel.all(asking("never"), counting("ghost"))
+    except Unavailable as error:
+        lost = error.item
+    late = yield with_timeout(Say(), timedelta(days=1))
+    won = yield Parallel.race(say=asking("one"), review=Review([]).within(timedelta(days=2)))
+    yield Clock.sleep(timedelta(hours=1))
+    count = yield join(packed_all)
+    yield Return(
+        [first, second, *(line.item for line in lines), type(errors[0]).__name__, lost, str(late), won.name, str(count)]
+    )
+
+
 class Warehouse:
     """The outside, when the logs were written: it does not always work."""
 
@@ -219,23 +280,25 @@ class Closed:
         raise AssertionError(note)
 
 
-def handlers(depot: object) -> Sequence[Handler]:
+def handlers(depot: object, clock: VirtualClock | None = None) -> Sequence[Handler]:
     """The outermost scope of each workflow."""
     return [
         Depot.handler(depot),
         stock.handler({}),
         tariff.handler(3),
         parcels.handler(),
-        VirtualClock().handler(),
+        (clock or VirtualClock()).handler(),
         notes.handler(),
         Pack.handled_by(lambda command: f"box of {command.item}"),
         Transaction.in_memory(),
+        counter.handler(0),
+        boxes.handler(),
     ]
 
 
 ITEMS = ["book", "ghost", "pen", "slow", "broken"]
 
-COMPUTATIONS: dict[str, Computation[str]] = {
+COMPUTATIONS: dict[str, Computation[Any]] = {
     "order-suspended": order(ITEMS, "gift"),
     "order-completed": order(ITEMS, "gift"),
     "order-failed": order(ITEMS, "gift"),
@@ -247,6 +310,11 @@ COMPUTATIONS: dict[str, Computation[str]] = {
     "changed": after_the_change(),
     "moves-suspended": moves(["pen", "cup", "hat"]),
     "moves-completed": moves(["pen", "cup", "hat"]),
+    "crowd-timing": crowd(["pen", "cup"]),
+    "crowd-suspended": crowd(["pen", "cup"]),
+    "crowd-completed": crowd(["pen", "cup"]),
+    "crowd-cancelled": crowd(["pen", "cup"]),
+    "crowd-pruned": crowd(["pen", "cup"]),
 }
 
 
@@ -279,4 +347,23 @@ async def written() -> dict[str, Log]:
     log = (await start(comp, *scope, id="golden-5", seed="golden")).log
     logs["moves-suspended"] = log = (await resume(comp, log, *scope, answer="one")).log
     logs["moves-completed"] = (await resume(comp, log, *scope, answer="two")).log
+    comp = COMPUTATIONS["crowd-timing"]
+    for prune in (False, True):
+        pruned: Any = {"prune_branches": prune}
+        clock = VirtualClock()
+        scope = handlers(Warehouse(), clock)
+        timing = await start(comp, *scope, id="golden-6", seed="golden", **pruned)
+        clock.advance(timedelta(days=1))
+        two = await resume(comp, timing.log, *scope, **pruned)
+        assert isinstance(two, Suspended)
+        sleeping = await resume(comp, two.log, *scope, answers={two.waits[0].ref: "yes"}, **pruned)
+        clock.advance(timedelta(hours=1))
+        ended = (await resume(comp, sleeping.log, *scope, **pruned)).log
+        if prune:
+            logs["crowd-pruned"] = ended
+        else:
+            logs |= {"crowd-timing": timing.log, "crowd-suspended": two.log, "crowd-completed": ended}
+            async with open_session(comp, *scope, log=two.log) as session:
+                await session.outcome()
+                logs["crowd-cancelled"] = (await session.cancel("too many")).log
     return logs
