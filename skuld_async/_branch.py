@@ -68,6 +68,11 @@ class Requested(Wrapped[T_co], frozen=True, eq=False):
         return value
 
 
+def name_in_log(comp: Computation[Any]) -> str:
+    """The stable name of what a branch runs."""
+    return type(comp.request).__sig__ if isinstance(comp, Requested) else comp.name
+
+
 def branch_of(name: str, given: Any, verb: str) -> Branch:
     """The branch *name* of what *verb* was given; raises `DeclarationError` where it can be none."""
     if isinstance(given, Effect):

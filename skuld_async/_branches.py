@@ -92,6 +92,7 @@ class Team(Pending):
         """
         self._order = branches
         self._limit, self._first, self._settle, self._due = limit, first, settle, due
+        self.check_names([branch.name for branch in branches])
         self._todo.extend(branch for branch in branches if self.has_to_run(branch))
         try:
             if self._todo:
@@ -181,7 +182,7 @@ class Team(Pending):
             scope.whole()  # whoever forks it goes on, and changes what would be copied
         self._live[branch] = None
         crew.go()
-        crew.group.start_soon(self._serve, branch)
+        crew.group.start_soon(self._serve_in_background, branch)
 
     def stop(self) -> None:
         """Stop what runs."""
@@ -198,10 +199,13 @@ class Team(Pending):
         """Whether a branch cannot go on in this session."""
         return self._suspended
 
+    async def _serve_in_background(self, branch: Branch) -> None:
+        with anyio.CancelScope(shield=self.frame.strand.crew.is_shielded):
+            await self._serve(branch)
+
     async def _serve(self, branch: Branch) -> None:
         try:
-            with anyio.CancelScope(shield=self._ended is not None and self.frame.strand.crew.is_shielded):
-                await branch.run(shielded=self.frame.shielded)
+            await branch.run(shielded=self.frame.shielded)
         finally:
             del self._live[branch]
             self._note(branch)
@@ -315,6 +319,9 @@ class Team(Pending):
         outer = self.frame.strand
         branch.strand = Strand(outer.run, outer.seed, f"{self.id}.{branch.name}", outer)
         branch.scope = self.frame.table.scope.fork(self.frame.table.bind)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Whatever other branches than those of *names* have logged is a divergence."""
 
     def has_to_run(self, branch: Branch) -> bool:  # noqa: ARG002 - a log knows those that are over
         """Whether *branch* is to be run at all."""

@@ -115,6 +115,9 @@ class Frame(msgspec.Struct, eq=False):
 
     def line(self) -> str:
         """Source file and line of the user's code that is waiting, ``file:number``."""
+        if self.internal:  # the library's own code stands for whoever requested it
+            outer = self.parent if self.parent is not None and self.parent.body is not None else self.strand.opened_in
+            return self.name if outer is None else outer.line()
         if self.body is None:
             return self.name
         code, number = position(self.body)
@@ -134,7 +137,7 @@ def open_frame(strand: Strand, computation: Computation[Any], parent: Frame) -> 
         body = definition.__wrapped__(*computation.args, **computation.kwargs)
         resume = body.asend if definition._is_generator else None
         return Frame(strand, parent.table, place, activation, computation, parent.shielded, body, resume, parent)
-    frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, internal=True)
+    frame = Frame(strand, parent.table, place, activation, computation, parent.shielded, parent=parent, internal=True)
     own = cast("Wrapped[Any]", computation)
     frame.transparent = own.transparent
     frame.body = own.enter(frame)

@@ -73,13 +73,11 @@ class Task(Generic[T_co]):
 
     def start(self) -> None:
         """Start it, unless its log says that it is over."""
+        self._frame.strand.tasks.append(self)
         if self._team.has_to_run(self._branch):
-            self._frame.strand.tasks.append(self)
             self._team.start(self._branch, self._note)
         else:
             self._ended = True
-            if self.stopped_for is not None:
-                self._frame.strand.tasks.append(self)  # so was who forked it
 
     @property
     def stopped_for(self) -> str | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
+import anyio
 import msgspec
 from typing_extensions import TypeForm, TypeVar
 
 from skuld_async._chain import unhandled
 from skuld_async._clock import Timer
+from skuld_async._computation import grace_ends
 from skuld_async._declared import Declared, declare
 from skuld_async._effect import Effect, Kind, define_effect, label_of
 from skuld_async._errors import ChannelClosedError, DeclarationError
 from skuld_async._handler import Cell, Handler, Installed
+from skuld_async._signals import RunCancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +34,9 @@ class Stored(msgspec.Struct, Generic[T]):
     """What a channel holds, between two steps."""
 
     accepted: int = 0
-    """How many values were taken in so far."""
-    taken: int = 0
-    """How many of them were received."""
-    values: list[T] = []
-    """Those that were not, oldest first."""
+    """How many values were taken in so far: they are numbered from 1."""
+    values: list[tuple[int, T]] = []
+    """Those that nobody has received, with their numbers, oldest first."""
     closed: bool = False
 
 
@@ -45,6 +47,8 @@ class Operation:
         self.settle = settle
         """Called with the number of the value and the value itself, at the moment at which it is handed over."""
         self.value = value
+        self.is_over = False
+        """Whether it waits no longer."""
         self.is_refused = False
         """Whether the channel was closed."""
         self.wake: Callable[[], None] = _nothing
@@ -66,24 +70,19 @@ class ChannelCell(Cell[Stored[Any]]):
 
     def offer(self, operation: Operation) -> bool:
         """Take *operation* in; gives whether it is done, else it waits."""
-        if self.value.closed:
-            operation.is_refused = True
-            return True
         self.senders.append(operation)
         self._move()
-        return operation not in self.senders
+        return operation.is_over
 
     def ask(self, operation: Operation) -> bool:
         """Take *operation* in; gives whether it is done, else it waits."""
         self.receivers.append(operation)
         self._move()
-        return operation not in self.receivers
+        return operation.is_over
 
     def close(self) -> None:
         """Nothing more is sent."""
         self.value.closed = True
-        while self.senders:
-            self._refuse(self.senders)
         self._move()
 
     def forget(self, operation: Operation) -> None:
@@ -94,26 +93,32 @@ class ChannelCell(Cell[Stored[Any]]):
 
     def _move(self) -> None:
         held = self.value
+        while held.closed and self.senders:
+            _refuse(self.senders)
         while True:
             while self.senders and len(held.values) < self.capacity + bool(self.receivers):
                 sender = self.senders.popleft()
-                held.values.append(sender.value)
                 held.accepted += 1
-                sender.settle(held.accepted, None)
-                sender.wake()
+                held.values.append((held.accepted, sender.value))
+                _end(sender, held.accepted, None)
             if not (self.receivers and held.values):
                 break
-            receiver = self.receivers.popleft()
-            held.taken += 1
-            receiver.settle(held.taken, held.values.pop(0))
-            receiver.wake()
+            number, value = held.values.pop(0)
+            _end(self.receivers.popleft(), number, value)
         while held.closed and self.receivers:
-            self._refuse(self.receivers)
+            _refuse(self.receivers)
 
-    def _refuse(self, queue: deque[Operation]) -> None:
-        operation = queue.popleft()
-        operation.is_refused = True
-        operation.wake()
+
+def _end(operation: Operation, number: int, value: Any) -> None:
+    operation.is_over = True
+    operation.settle(number, value)
+    operation.wake()
+
+
+def _refuse(queue: deque[Operation]) -> None:
+    operation = queue.popleft()
+    operation.is_over = operation.is_refused = True
+    operation.wake()
 
 
 class ChannelEffect(Effect[T_co], frozen=True):
@@ -161,7 +166,7 @@ async def perform(
         settle(0, None)
         return
     is_send = effect.__operation__ == "send"
-    operation = Operation(settle, effect.value if is_send else None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the field of a send
+    operation = Operation(settle, getattr(effect, "value", None))
     if not (cell.offer(operation) if is_send else cell.ask(operation)):
         await _wait(operation, effect, frame, cell)
     if operation.is_refused:
@@ -169,34 +174,58 @@ async def perform(
 
 
 async def _wait(operation: Operation, effect: ChannelEffect[Any], frame: Frame, cell: ChannelCell) -> None:
-    strand = frame.strand
-    timer = Timer(frame, None)
-    operation.wake = timer.wake
-    strand.waiting = _Blocked(timer)
-    strand.crew.blocked[operation] = f"{label_of(type(effect))} at {frame.line()}"
+    strand, crew = frame.strand, frame.strand.crew
+    strand.waiting = blocked = _Blocked(operation, frame, cell)
+    operation.wake = blocked.wake
+    # A scope of the body may end it; of a run without a log, the deadline may be that of its caller.
+    is_timed = crew.is_shielded and anyio.current_effective_deadline() < math.inf
+    if is_timed:
+        crew.go()
+    crew.blocked[operation] = f"{label_of(type(effect))} at {frame.line()}"
     try:
-        await timer.wait()
+        await blocked.timer.wait()
+    except anyio.get_cancelled_exc_class():
+        if not operation.is_over or strand.sticky is not None:
+            raise
+        # What was handed over stays so: the scope that was cancelled ends the next await.
     finally:
         strand.waiting = None
-        del strand.crew.blocked[operation]
+        del crew.blocked[operation]
+        if is_timed:
+            crew.rest()
         cell.forget(operation)
 
 
 class _Blocked:
     """A strand that waits for another one at a channel."""
 
-    def __init__(self, timer: Timer) -> None:
-        self._timer = timer
+    def __init__(self, operation: Operation, frame: Frame, cell: ChannelCell) -> None:
+        self.timer = Timer(frame, None)
+        self._operation = operation
+        self._frame = frame
+        self._cell = cell
 
-    def interrupt(self, signal: Signal) -> None:  # noqa: ARG002 - it sticks to the strand
-        self._timer.wake()
+    def wake(self) -> None:
+        """What it waited for was done: whoever stops the strand from now on finds it on its way."""
+        self._frame.strand.waiting = None
+        self.timer.wake()
+
+    def interrupt(self, signal: Signal) -> None:
+        """Let *signal* end it, which sticks to the strand; cleanup has its grace time instead."""
+        body = self._frame.strand.body
+        if isinstance(signal, RunCancel) and self._frame.shielded:
+            if body is not None:
+                body.deadline = grace_ends()
+        else:
+            self._cell.forget(self._operation)  # at once: nothing may be handed to who is stopped
+            self.timer.wake()
 
     def strands(self) -> list[Strand]:
         return []
 
     @property
     def gives_way(self) -> bool:
-        return not self._timer.is_over
+        return True
 
 
 class Channel(Generic[T]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from typing_extensions import TypeVar, override
 
-from skuld_async._branch import branch_of
+from skuld_async._branch import branch_of, name_in_log
 from skuld_async._branches import Opening, Team
 from skuld_async._effect import Effect, Kind
 from skuld_async._misuse import MisuseError
@@ -105,7 +105,7 @@ def fork(comp: Computation[T] | Effect[T]) -> Effect[Task[T]]:
         computation that holds both.
     """
     branch = branch_of("1", comp, "fork")
-    effect = Fork(branch.computation.name)
+    effect = Fork(name_in_log(branch.computation))
     msgspec.structs.force_setattr(effect, "_comp", branch.computation)
     return effect
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
 import msgspec
 from typing_extensions import TypeVar, override
 
-from skuld_async._branch import Branch, branch_of
+from skuld_async._branch import Branch, branch_of, name_in_log
 from skuld_async._branches import Opening, Team
 from skuld_async._computation import Computation, Wrapped
 from skuld_async._effect import Effect
@@ -215,7 +215,7 @@ class Parallel:
             DeclarationError: Something else was given.
         """
         made = tuple(branch_of(f"{number}", one, "Parallel.all") for number, one in enumerate(branches, 1))
-        opening = OpenAll([branch.computation.name for branch in made], settle)
+        opening = OpenAll([name_in_log(branch.computation) for branch in made], settle)
         return _All(opening, made, math.inf, settle, tuple)
 
     @overload
@@ -252,7 +252,7 @@ class Parallel:
                 "Parallel.map", f"limit={limit} lets nothing run", "give at least 1, or leave it out"
             )
         made = tuple(branch_of(f"{number}", function(item), "Parallel.map") for number, item in enumerate(items, 1))
-        opening = OpenMap(made[0].computation.name if made else "", len(made), settle)
+        opening = OpenMap(name_in_log(made[0].computation) if made else "", len(made), settle)
         return _All(opening, made, limit or math.inf, settle, list)
 
     @staticmethod
@@ -276,6 +276,6 @@ class Parallel:
             if set(name) & set("@#/~."):
                 raise DeclarationError(f"Parallel.race({name})", "names cannot hold @ # / ~ .", "use an identifier")
         made = tuple(branch_of(name, one, "Parallel.race") for name, one in branches.items())
-        opening = OpenRace({branch.name: branch.computation.name for branch in made})
+        opening = OpenRace({branch.name: name_in_log(branch.computation) for branch in made})
         race: _Race[T] = _Race(opening, made)
         return race

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import TypeVar, override
 
-from skuld_async._branch import Branch, branch_of
+from skuld_async._branch import Branch, branch_of, name_in_log
 from skuld_async._branches import Opening, Team
 from skuld_async._clock import TimedOut
 from skuld_async._computation import Wrapped
@@ -41,7 +41,7 @@ class _Timed(Wrapped[T_co | TimedOut], frozen=True, eq=False):
 
     @override
     async def enter(self, frame: Frame) -> T_co | TimedOut:
-        team: Team = await hop(OpenTimed(self.name))
+        team: Team = await hop(OpenTimed(name_in_log(self.branch.computation)))
         branch = Branch(self.branch.name, self.branch.computation)
         due = await team.due_after(self.after)
         await team.run([branch], limit=1, due=due)

@@ -63,12 +63,17 @@ class Book:
         self._suffix = 0
         self._lines: dict[str, list[Entry]] = {}
         self._opened: dict[str, list[str]] = {}
+        self._inner: dict[str, list[str]] = {}
+        """The strands that a strand opened, by its path: what is kept of pruned branches has lost what opened it."""
         own = log.entries
         if any("." in entry.id for entry in own):
             own = [entry for entry in own if self._sort(entry)]
             if len(own) == len(log.entries):
                 own = log.entries
         self._lines[ROOT] = own
+        # A log that was edited may hold strands that nobody opens: nobody waits for those.
+        for opened in self._opened.keys() - ({entry.id for entry in log.entries} if self._opened else ()):
+            self.pass_by(self._opened[opened])
 
     def _sort(self, entry: Entry) -> bool:
         """Put *entry* to its strand; gives whether it stays with the root."""
@@ -88,7 +93,12 @@ class Book:
         own = self._lines.get(path)
         if own is None:
             own = self._lines[path] = []
-            self._opened.setdefault(opened_by(path), []).append(path)
+            opened = opened_by(path)
+            self._opened.setdefault(opened, []).append(path)
+            outer = strand_of(opened)
+            if outer != ROOT:
+                self.line(outer)  # which may be pruned but for this one
+                self._inner.setdefault(outer, []).append(path)
         return own
 
     def lines_under(self, entry: Entry) -> list[str]:
@@ -132,8 +142,10 @@ class Book:
         while waiting:
             entry = waiting.pop()
             gone.add(id(entry))
-            for path in self._opened.pop(entry.id, ()):
-                waiting += self._lines.pop(path)
+            paths = list(self._opened.pop(entry.id, ()))
+            for path in paths:
+                waiting += self._lines.pop(path, ())
+                paths += self._inner.pop(path, ())
         log = self.log
         taken = [entry for entry in log.entries if id(entry) in gone]
         log.entries[:] = [entry for entry in log.entries if id(entry) not in gone]

@@ -13,6 +13,7 @@ from skuld_async._declared import Misfit
 from skuld_async._errors import ChannelClosedError, UndecodableError
 from skuld_async._scopes import ASYNC_FRAMED, Route
 from skuld_async._signals import Fault, RunCancel
+from skuld_async._strand import stopped
 from skuld_async.effects.channel import ChannelEffect, perform
 
 from . import failures
@@ -24,6 +25,7 @@ from .replaying import give_up, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:
     from skuld_async._frames import Frame
+    from skuld_async._signals import Signal
 
     from .codec import Codec
     from .entry import Entry
@@ -45,9 +47,10 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
         refuse_after_failure(entry, frame, journal)
         fold_channel(journal.book, f"{path}{cell.name}", cell)
         entry.scope = path
-
         try:
-            await perform(effect, frame, cell, partial(_settle, codec, entry))
+            # What is handed over is the value as the log has it, whatever the sender does with its own.
+            request: Any = codec.decode(entry.data)
+            await perform(request, frame, cell, partial(_settle, codec, entry))
         except anyio.get_cancelled_exc_class():
             if entry.state == "started":
                 give_up(entry, frame, journal)
@@ -56,8 +59,8 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
             entry.error, entry.state = failures.to_data(error), "discarded"
             blamed(error, entry)
             raise
-        if entry.state == "started":
-            _interrupted(entry, frame, journal)
+        if entry.state == "started" or stopped(frame) is not None:
+            raise _interrupted(entry, frame, journal)
         return _value(codec, entry)
 
     return Route(ASYNC_FRAMED, ask)
@@ -72,13 +75,13 @@ def _settle(codec: Codec, entry: Entry, number: int, value: Any) -> None:
     entry.value, entry.state = raw_value(msgspec.json.encode(Handed(number, Raw(data)))), "executed"
 
 
-def _interrupted(entry: Entry, frame: Frame, journal: Journal) -> None:
-    """The strand was stopped while it waited."""
+def _interrupted(entry: Entry, frame: Frame, journal: Journal) -> Signal:
+    """The signal that stopped the strand: while it waited, or behind what was handed over."""
     signal = frame.strand.sticky
     assert signal is not None
-    if isinstance(signal, RunCancel):
+    if entry.state == "started" and isinstance(signal, RunCancel):
         journal.stop(entry, signal)
-    raise signal.with_traceback(None)
+    return signal.with_traceback(None)
 
 
 def _value(codec: Codec, entry: Entry) -> Any:

@@ -8,6 +8,7 @@ import msgspec
 
 from skuld_async._declared import decode_plain, differences
 from skuld_async._errors import WAY_OUT, DivergenceError
+from skuld_async.effects.transaction import Begin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,14 +98,16 @@ def of_pruned(codec: Codec, data: Raw, entries: Sequence[Entry], cursor: int, li
     return error
 
 
-def inside(transaction: Entry, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
-    """The computation requests something new in a transaction that has ended."""
+def inside(around: Entry, entries: Sequence[Entry], cursor: int, line: str) -> DivergenceError:
+    """The computation requests something new in a transaction, or in a concurrent effect, that has ended."""
+    kind = "transaction" if around.sig == Begin.__sig__ else around.sig
+    way_out = "run the code that wrote this log, or request what is new behind the transaction"
     return DivergenceError(
-        f"something new is requested in the transaction {transaction.id}, which has ended",
+        f"something new is requested in the {kind} {around.id}, which has ended",
         line=line,
         matched=last_matched(entries, cursor),
-        cause="an effect was added to the transaction, or an if took another path",
-        way_out="run the code that wrote this log, or request what is new behind the transaction",
+        cause=f"an effect was added to the {kind}, or an if took another path",
+        way_out=way_out if around.sig == Begin.__sig__ else WAY_OUT,
     )
 
 

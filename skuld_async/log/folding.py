@@ -1,8 +1,8 @@
 """Folding: what strands share has the value that all of the log makes of it, whoever has replayed how much.
 
 An `AtomicState` has the value of the last entry about it: an effect, or a mark. Each value of a channel has a number,
-in the order in which they were taken in: what is in it is the values of the sends whose number no receive has come to
-yet. A mark, which prunes such entries, keeps what was in it, and both counts.
+in the order in which they were taken in: what is in it is the values of the sends whose number no receive has. A mark,
+which prunes such entries, keeps what was in it, and up to which number that is all.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from skuld_async._declared import Misfit
 from skuld_async._errors import UndecodableError
 from skuld_async._signals import Fault
 from skuld_async.effects.channel import ChannelCell, Stored
+from skuld_async.effects.transaction import Begin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from skuld_async._handler import Cell
+    from skuld_async._scopes import Scope
 
     from .book import Book
     from .entry import Entry
@@ -50,15 +52,31 @@ def fold(book: Book, cells: Iterable[tuple[str, Cell[Any]]]) -> None:
                     break
 
 
-def is_needed(entry: Entry, book: Book) -> bool:
-    """Whether *entry* is the last one about a shared cell, so that its value would be lost with it."""
-    name, _, operation = entry.sig.rpartition(".")
-    if name.startswith("Channel["):
-        return True  # what is in the channel is told from all of them
-    if not name.startswith("AtomicState[") or operation == "get":
+def shared_in(scope: Scope) -> dict[str, Cell[Any]]:
+    """The cells that strands share, of *scope* and those around it, by their keys."""
+    found: dict[str, Cell[Any]] = {}
+    for one in scope.outwards():
+        origin: Scope | None = one
+        while origin is not None:
+            found.update((f"{one.path}{name}", cell) for name, cell in origin.cells.items() if cell.shared)
+            origin = origin.origin
+    return found
+
+
+def is_needed(entry: Entry, book: Book, shared: Mapping[str, Cell[Any]]) -> bool:
+    """Whether what one of the *shared* cells holds is told from *entry*, so that it would be lost with it."""
+    if entry.mark is not UNSET:
+        keys = [key for key in entry.mark.cells if key in shared]
+    else:
+        key = f"{entry.scope}{entry.sig.rpartition('.')[0]}"
+        keys = [key] if key in shared and entry.state == "executed" else []
+    return any(isinstance(shared[key], ChannelCell) or _is_last(entry, key, book, shared[key]) for key in keys)
+
+
+def _is_last(entry: Entry, key: str, book: Book, cell: Cell[Any]) -> bool:
+    if _written(entry, key, cell.name) is None:
         return False
-    key = f"{entry.scope}{name}"
-    return next((one for one in reversed(book.log.entries) if _written(one, key, name) is not None), None) is entry
+    return next(one for one in reversed(book.log.entries) if _written(one, key, cell.name) is not None) is entry
 
 
 def _written(entry: Entry, key: str, label: str) -> Raw | None:
@@ -88,29 +106,40 @@ def fold_channel(book: Book, key: str, cell: ChannelCell) -> None:
         return
     book.folded.add(key)
     sent: dict[int, Any] = {}
-    taken, closed = 0, False
+    received: set[int] = set()
+    marks: list[Stored[Any]] = []
+    is_closed = False
+    # What a transaction did that is to be performed again is going to be forgotten.
+    undone = tuple(f"{one.id}/" for one in book.log.entries if one.sig == Begin.__sig__ and one.state == "started")
     try:
         for entry in book.log.entries:
             if entry.mark is not UNSET and key in entry.mark.cells:
                 held: Stored[Any] = cell.declared.decode(entry.mark.cells[key])
-                sent.update({held.taken + number: value for number, value in enumerate(held.values, 1)})
-                taken, closed = max(taken, held.taken), closed or held.closed
+                marks.append(held)
+                sent.update(held.values)
+                is_closed |= held.closed
             name, _, operation = entry.sig.rpartition(".")
             if name != cell.name or f"{entry.scope}{name}" != key or entry.state != "executed":
                 continue
-            if operation == "close":
-                closed = True
+            if entry.id.startswith(undone):
                 continue
-            handed = msgspec.json.decode(entry.value, type=Handed)
+            if operation == "close":
+                is_closed = True
+                continue
+            number = msgspec.json.decode(entry.value, type=Handed).number
             if operation == "receive":
-                taken = max(taken, handed.number)
+                received.add(number)
             else:
-                data = msgspec.json.decode(entry.data, type=_Sent).value
-                sent[handed.number] = cell.declared.decode(b'{"values":[' + bytes(data) + b"]}").values[0]
+                data = bytes(msgspec.json.decode(entry.data, type=_Sent).value)
+                one: Stored[Any] = cell.declared.decode(b'{"values":[[%d,%b]]}' % (number, data))
+                sent.update(one.values)
     except (Misfit, msgspec.DecodeError) as error:
         raise Fault(UndecodableError(cell.name, "the log", str(error))) from None
-    values = [sent[number] for number in sorted(sent) if number > taken]
-    cell.value = Stored(max((taken, *sent)), taken, values, closed)
+    for held in marks:
+        here = {number for number, _ in held.values}
+        received.update(number for number in sent if number <= held.accepted and number not in here)
+    accepted = max((*(held.accepted for held in marks), *sent, *received), default=0)
+    cell.value = Stored(accepted, [(one, sent[one]) for one in sorted(sent) if one not in received], is_closed)
 
 
 class _Sent(msgspec.Struct):

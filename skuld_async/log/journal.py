@@ -27,7 +27,7 @@ from .moving import before_they_were_stopped, put_under, renamed, take_out
 from .nesting import count_nested, undone_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from skuld_async._effect import Effect
@@ -334,6 +334,18 @@ class Journal:
         self.book.unconsumed += [entry.id for entry in left]
         self.log.dropped += left
         self.remaining = 0
+
+    def check_branches(self, opened: Entry, names: Collection[str]) -> None:
+        """Whatever the log holds of branches of *opened* that are not among *names* is a divergence."""
+        book = self.book
+        for path in list(book.lines_under(opened)):
+            name, line = path.rpartition(".")[2], book.line(path)
+            if line and name not in names:
+                if not self.allow_divergence:
+                    raise Fault(divergence.unconsumed(line, 0, f"has no branch {name} in {opened.id}"))
+                left = take_out(line, 0, len(line), book)
+                book.dropped += [one.id for one in left]
+                self.log.dropped += left
 
     def nested(self, entry: Entry) -> list[Entry]:
         """Pass over the entries that the handler of *entry* made, and give them."""

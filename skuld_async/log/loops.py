@@ -99,7 +99,8 @@ class Marks:
         cells: dict[str, Raw] = {}
         fold(self.journal.book, frame.table.scope.all_cells())
         for key, cell in frame.table.scope.all_cells():
-            if self.state_keys is None or cell.name in self.state_keys:
+            # What strands share is told from entries that this mark prunes.
+            if self.state_keys is None or cell.name in self.state_keys or cell.shared:
                 data, cell.value = cell.declared.admit(cell.value)  # as a cold resume will have it
                 cells[key] = Raw(data)
         return cells

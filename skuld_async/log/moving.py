@@ -34,10 +34,13 @@ def renamed(found: Sequence[Entry], id_: str) -> list[Entry]:
 
 def put_under(path: str, found: Sequence[Entry], book: Book) -> list[Entry]:
     """Give other strands than that of *path* their entries of *found*; gives those that are its own."""
-    own = [entry for entry in found if strand_of(entry.id) == path]
+    own: list[Entry] = []
     for entry in found:
-        if entry not in own:
-            book.line(strand_of(entry.id)).append(entry)
+        strand = strand_of(entry.id)
+        if strand == path:
+            own.append(entry)
+        else:
+            book.line(strand).append(entry)
             book.log.entries.append(entry)
     return own
 

@@ -52,9 +52,10 @@ class Pause:
             raise self._signal
 
     def interrupt(self, signal: Signal) -> None:
-        """Let *signal* end it; cleanup has its grace time instead."""
+        """Let *signal* end it; cleanup has its grace time instead, where that may be enough."""
         body = self._frame.strand.body
-        if isinstance(signal, RunCancel) and self._frame.shielded:
+        has_time = self.timer.is_over or self.timer.is_near
+        if isinstance(signal, RunCancel) and self._frame.shielded and has_time:
             if body is not None:
                 body.deadline = grace_ends()
         elif not self.timer.is_over:

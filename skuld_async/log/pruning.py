@@ -13,7 +13,7 @@ from skuld_async._errors import UndecodableError
 from skuld_async._signals import Fault
 
 from .entry import StrandsData
-from .folding import is_needed
+from .folding import is_needed, shared_in
 from .identity import declared_result, root_call
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def prune(entry: Entry, returned: Sequence[Branch], book: Book) -> bool:
         return False
     known = StrandsData() if entry.strands is UNSET else entry.strands
     entry.strands = msgspec.structs.replace(known, values=values, told=held)
-    book.clear(entry, keep=lambda one: is_needed(one, book))
+    shared = shared_in(returned[0].scope) if returned else {}
+    book.clear(entry, keep=lambda one: is_needed(one, book, shared))
     return True
 
 

@@ -136,9 +136,12 @@ class Recorder:
     def _own(self, kind: type[Effect[Any]], live: Route) -> Route | None:
         """The route of *kind*, where it has a rule of its own."""
         journal = self.journal
+        if kind.__kind__ is not Kind.CONTROL:
+            return None
+        if issubclass(kind, Opening):
+            return concurrent(kind, journal, self.beside, prune=self.rules.prune_branches)
         rules: dict[type[Effect[Any]], Callable[[Any], Route]] = {
             Begin: lambda _: transaction(live, journal),
-            Opening: lambda kind: concurrent(kind, journal, self.beside, prune=self.rules.prune_branches),
             Sleep: lambda _: sleeping(journal),
             TaskEffect: lambda kind: asking(kind, journal),
             ChannelEffect: lambda kind: channelling(kind, journal),
@@ -218,7 +221,7 @@ def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noq
     function = caller(live)
     answer_at_once = answering(codec, journal)
 
-    async def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901
+    async def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0912
         if journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
             return answer
         entry = journal.begin(codec, effect, frame)

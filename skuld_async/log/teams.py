@@ -110,6 +110,10 @@ class LoggedTeam(Team):
     # -- who runs ----------------------------------------------------------------------------------------------------
 
     @override
+    def check_names(self, names: Sequence[str]) -> None:
+        self._journal.check_branches(self._entry, names)
+
+    @override
     def has_to_run(self, branch: Branch) -> bool:
         has_to = self._has_to_run(branch)
         if not has_to:
