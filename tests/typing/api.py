@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any, Generic, Literal, Never, Protocol, assert_never, assert_type
+from typing import Any, Generic, Literal, Never, Protocol, TypeAlias, assert_never, assert_type
 from uuid import UUID
 
 from msgspec import Struct
 from typing_extensions import TypeVar
 
 from skuld_async import (
+    AtomicState,
     Cancelled,
     Cell,
+    Channel,
+    ChannelClosedError,
     Clock,
     Command,
     Completed,
@@ -35,6 +38,7 @@ from skuld_async import (
     Log,
     Observation,
     Outcome,
+    Parallel,
     Perform,
     Port,
     Random,
@@ -44,13 +48,20 @@ from skuld_async import (
     Session,
     State,
     Suspended,
+    Task,
+    TaskCancelledError,
     Throw,
+    TimedOut,
     Wait,
+    Won,
     Writer,
     Yield,
     bracket,
+    cancel,
     computation,
     current_call,
+    fork,
+    join,
     lifetime,
     mark_loop,
     open_session,
@@ -61,6 +72,7 @@ from skuld_async import (
     resume,
     run,
     start,
+    with_timeout,
 )
 from skuld_async.testing import Script, VirtualClock, always_cold
 from skuld_async.testing.plugin import AlwaysCold
@@ -356,6 +368,9 @@ def keys() -> list[Handler]:
         limits.handler({"day": Decimal(5)}),
         client.handler(Bank()),
         audit.handler(),
+        stock_left.handler(5),
+        seats.handler({"1a": None}),
+        paid_by.handler(),
     ]
 
 
@@ -507,6 +522,10 @@ class Approve(Yield[Literal["yes", "no"]], frozen=True):
     order: Order
 
 
+YesNo: TypeAlias = Literal["yes", "no"]
+HOUR = timedelta(hours=1)
+
+
 class HowToPay(Yield[Card | Cash | None], frozen=True):
     pass
 
@@ -527,6 +546,183 @@ async def questions() -> Effectful[Card | Cash | None]:
     assert_type(await HowToPay(), Card | Cash | None)
     anything: Any = yield Yield.of({"free": "form"})
     yield Return(Card(str(anything)))
+
+
+# -- side by side, and time --------------------------------------------------------------------------------------------
+
+
+@computation
+async def alls() -> Effectful[tuple[Card | Cash, Decimal, int, str, bool, None]]:
+    assert_type(Parallel.all(first([1])), Computation[tuple[int]])
+    assert_type(Parallel.all(by_yield(ORDER), quote(ORDER)), Computation[tuple[Card | Cash, Decimal]])
+    assert_type(Parallel.all(Length("a"), Approve(ORDER), Clock.sleep(HOUR)), Computation[tuple[int, YesNo, None]])
+    assert_type(
+        Parallel.all(Length("a"), Echo("b"), Echo(b"c"), quote(ORDER)), Computation[tuple[int, str, bytes, Decimal]]
+    )
+    assert_type(
+        Parallel.all(Length("a"), Echo("b"), Echo(b"c"), quote(ORDER), Length("e")),
+        Computation[tuple[int, str, bytes, Decimal, int]],
+    )
+    six = Parallel.all(
+        by_await(ORDER), quote(ORDER), Length("four"), Echo("text"), first([True]), notes.tell(Card("1"))
+    )
+    assert_type(six, Computation[tuple[Card | Cash, Decimal, int, str, bool, None]])
+    assert_type(await Parallel.all(by_yield(ORDER), Length("a")), tuple[Card | Cash, int])
+    seven = Parallel.all(*[Length(text) for text in "abcdefg"])
+    assert_type(seven, Computation[tuple[int, ...]])
+    assert_type(Parallel.all(Length("a"), *[Length("b")]), Computation[tuple[int, ...]])
+    result: tuple[Card | Cash, Decimal, int, str, bool, None] = yield six
+    yield Return(result)
+
+
+@computation
+async def settled() -> Effectful[list[str]]:
+    assert_type(Parallel.all(Length("a"), settle=True), Computation[tuple[int | Exception]])
+    assert_type(Parallel.all(Length("a"), Echo("b"), settle=True), Computation[tuple[int | Exception, str | Exception]])
+    assert_type(
+        Parallel.all(Length("a"), Echo("b"), Echo(b"c"), settle=True),
+        Computation[tuple[int | Exception, str | Exception, bytes | Exception]],
+    )
+    assert_type(
+        Parallel.all(Length("a"), Echo("b"), Echo(b"c"), Length("d"), settle=True),
+        Computation[tuple[int | Exception, str | Exception, bytes | Exception, int | Exception]],
+    )
+    assert_type(
+        Parallel.all(Length("a"), Echo("b"), Echo(b"c"), Length("d"), Echo("e"), settle=True),
+        Computation[tuple[int | Exception, str | Exception, bytes | Exception, int | Exception, str | Exception]],
+    )
+    assert_type(
+        Parallel.all(Length("a"), Echo("b"), Echo(b"c"), Length("d"), Echo("e"), Length("f"), settle=True),
+        Computation[
+            tuple[
+                int | Exception, str | Exception, bytes | Exception, int | Exception, str | Exception, int | Exception
+            ]
+        ],
+    )
+    assert_type(
+        Parallel.all(*[Length(text) for text in "abcdefg"], settle=True), Computation[tuple[int | Exception, ...]]
+    )
+    assert_type(Parallel.all(Length("a"), Echo("b"), settle=False), Computation[tuple[int, str]])
+    is_settled = ORDER.total > 0
+    assert_type(Parallel.all(Length("a"), Length("b"), settle=is_settled), Computation[tuple[int | Exception, ...]])
+    results = await Parallel.all(Length("four"), never_comes_back(), settle=True)
+    told: list[str] = []
+    for one in results:
+        match one:
+            case Exception():
+                told.append(type(one).__name__)
+            case int() | str():
+                told.append(f"{one}")
+            case _:
+                assert_never(one)
+    yield Return(told)
+
+
+@computation
+async def maps() -> Effectful[list[int]]:
+    assert_type(Parallel.map(quote, [ORDER]), Computation[list[Decimal]])
+    assert_type(Parallel.map(by_yield, (ORDER, ORDER), limit=8), Computation[list[Card | Cash]])
+    assert_type(Parallel.map(quote, [ORDER], settle=True), Computation[list[Decimal | Exception]])
+    assert_type(Parallel.map(quote, [ORDER], settle=bool(ORDER.id)), Computation[list[Decimal | Exception]])
+    assert_type(Parallel.map(lambda order: by_yield(order, retries=0), [ORDER]), Computation[list[Card | Cash]])
+    assert_type(await Parallel.map(Length, {"a": 1}), list[int])
+    assert_type(Parallel.map(lambda number: Echo(number + 1), [3, 1, 2]), Computation[list[int]])
+    numbers: list[int] = yield Parallel.map(Echo, [3, 1, 2], limit=2)
+    yield Return(numbers)
+
+
+@computation
+async def races() -> Effectful[str]:
+    assert_type(Parallel.race(a=Length("a"), b=first([1])), Computation[Won[int]])
+    assert_type(Parallel.race(decided=Approve(ORDER), expired=Clock.sleep(HOUR)), Computation[Won[YesNo | None]])
+    either: Computation[Won[Card | Cash]] = Parallel.race(card=first([Card("1")]), cash=first([Cash(Decimal(1))]))
+    assert_type(await either, Won[Card | Cash])
+    won = await Parallel.race(card=first([Card("1")]), expired=Clock.sleep(HOUR))
+    assert_type(won, Won[Card | None])
+    assert_type(won.name, str)
+    assert_type(won.value, Card | None)
+    yield Return(won.name)
+
+
+@computation
+async def times() -> Effectful[tuple[int, str]]:
+    assert_type(Clock.sleep(HOUR), Effect[None])
+    assert_type(await Clock.sleep(timedelta()), None)
+    assert_type(with_timeout(by_yield(ORDER), HOUR), Computation[Card | Cash | TimedOut])
+    assert_type(with_timeout(HowToPay(), HOUR), Computation[Card | Cash | None | TimedOut])
+    assert_type(Approve(ORDER).within(HOUR), Effect[YesNo | TimedOut])
+    assert_type(Approve(ORDER).named("approval").within(HOUR), Effect[YesNo | TimedOut])
+    decision = await Approve(ORDER).within(timedelta())
+    if isinstance(decision, TimedOut):
+        assert_type(decision.due, datetime)
+        decision = "no"
+    assert_type(decision, YesNo)
+    match await with_timeout(Length("four"), HOUR):
+        case TimedOut():
+            length = 0
+        case length:
+            assert_type(length, int)
+    yield Return((length, decision))
+
+
+# -- tasks, shared state -----------------------------------------------------------------------------------------------
+
+
+stock_left = AtomicState("api.stock", int)
+seats = AtomicState("api.seats", dict[str, Card | None])
+paid_by = Channel("api.paid_by", Card | Cash, capacity=1)
+
+assert_type(stock_left, AtomicState[int])
+assert_type(seats, AtomicState[dict[str, Card | None]])
+assert_type(paid_by, Channel[Card | Cash])
+
+
+@computation
+async def tasks() -> Effectful[tuple[int, str]]:
+    assert_type(fork(by_yield(ORDER)), Effect[Task[Card | Cash]])
+    assert_type(fork(HowToPay()), Effect[Task[Card | Cash | None]])
+    counting = await fork(Length("four"))
+    assert_type(counting, Task[int])
+    assert_type(counting.id, str)
+    assert_type(join(counting), Effect[int])
+    assert_type(cancel(counting), Effect[None])
+    length: int = yield join(counting)
+    never = await fork(Clock.sleep(HOUR))
+    yield cancel(never)
+    try:
+        yield join(never)
+    except TaskCancelledError as error:
+        assert_type(error.task, str)
+        yield Return((length, error.computation))
+
+
+@computation
+async def shared() -> Effectful[list[int]]:
+    assert_type(stock_left.get(), Effect[int])
+    assert_type(stock_left.put(4), Effect[None])
+    assert_type(stock_left.modify(lambda left: left - 1), Effect[int])
+    assert_type(stock_left.compare_and_set(4, 3), Effect[bool])
+    assert_type(await seats.get(), dict[str, Card | None])
+    assert_type(await seats.modify(lambda taken: {**taken, "1a": Card("1")}), dict[str, Card | None])
+    first_left, second_left = await Parallel.all(
+        stock_left.modify(lambda left: left - 1), stock_left.modify(lambda left: left - 1)
+    )
+    yield Return(sorted([first_left, second_left]))
+
+
+@computation
+async def channels() -> Effectful[Card | Cash]:
+    assert_type(paid_by.send(Card("1")), Effect[None])
+    assert_type(paid_by.receive(), Effect[Card | Cash])
+    assert_type(paid_by.close(), Effect[None])
+    means, _ = await Parallel.all(paid_by.receive(), paid_by.send(Card("7")))
+    assert_type(means, Card | Cash)
+    yield paid_by.close()
+    try:
+        yield paid_by.receive()
+    except ChannelClosedError as error:
+        assert_type(error.channel, str)
+        yield Return(means)
 
 
 # -- loops, brackets, scopes -------------------------------------------------------------------------------------------
@@ -641,6 +837,8 @@ async def verbs() -> list[Outcome[bool]]:
         effects=[State, Clock],
         prune_loops=False,
         state_keys=["State[api.cart]"],
+        prune_branches=True,
+        linger=timedelta(seconds=5),
         into=Log(),
     )
     assert_type(started, Outcome[bool])
@@ -648,6 +846,8 @@ async def verbs() -> list[Outcome[bool]]:
     assert_type(stopped, Outcome[bool])
     answered = await resume(approved(), stopped.log, *handlers, answer="yes", to=stopped.log.waits[-1])
     assert_type(answered, Outcome[bool])
+    ref = stopped.log.waits[0].ref
+    assert_type(await resume(approved(), stopped.log, *handlers, answers={ref: "yes"}), Outcome[bool])
     again = await resume(approved(), answered.log, *handlers, allow_divergence=True, observe=[saw])
     assert_type(again, Outcome[bool])
     replayed = await replay(approved(), answered.log, *handlers, observe=[saw])
@@ -684,6 +884,8 @@ def tell(outcome: Outcome[Card | Cash | None]) -> str:
             return "done"
         case Suspended():
             assert_type(outcome.wait, Wait | None)
+            assert_type(outcome.waits, tuple[Wait, ...])
+            assert_type(outcome.wake_at, datetime | None)
             return "waits"
         case Failed(error=error):
             assert_type(error, Exception)
@@ -711,6 +913,7 @@ def read(outcome: Outcome[Card | Cash]) -> None:
     assert_type(outcome.log.waits, list[Wait])
     assert_type(outcome.state(paid), Card | Cash | None)
     assert_type(outcome.state(cart), list[Card | Cash])
+    assert_type(outcome.state(stock_left), int)
     assert_type(outcome.output(audit), list[Card | Cash])
     assert_type(outcome.output(notes), list[Card | Cash])
     assert_type(outcome.value, Card | Cash)

@@ -10,7 +10,10 @@ from typing import Any, assert_never
 
 import skuld_async
 from skuld_async import (
+    AtomicState,
     Cell,
+    Channel,
+    Clock,
     Command,
     Completed,
     Computation,
@@ -20,6 +23,7 @@ from skuld_async import (
     Installed,
     Log,
     Outcome,
+    Parallel,
     Perform,
     Random,
     Reader,
@@ -28,10 +32,14 @@ from skuld_async import (
     Session,
     State,
     Suspended,
+    Task,
     Throw,
     Writer,
     bracket,
+    cancel,
     computation,
+    fork,
+    join,
     lifetime,
     mark_loop,
     operation,
@@ -41,10 +49,12 @@ from skuld_async import (
     resume,
     run,
     start,
+    with_timeout,
 )
 from skuld_async.testing import Script, VirtualClock
 
 from .api import (
+    HOUR,
     ORDER,
     Approve,
     Bank,
@@ -65,9 +75,11 @@ from .api import (
     mode,
     notes,
     paid,
+    paid_by,
     pays_by_card,
     quote,
     ship_by_effects,
+    stock_left,
 )
 
 # Nothing but the public names is there, although they are imported when they are first used.
@@ -267,6 +279,85 @@ def commands() -> None:
     quote.handled_by(by_yield)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+# -- side by side, and time --------------------------------------------------------------------------------------------
+
+
+def branches() -> None:
+    Parallel.all(Length)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    Parallel.all(Length("a"), by_yield)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    Parallel.all(Length("a"), 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    Parallel.all(Length("a"), no_computation())  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    Parallel.all([Length("a"), Length("b")])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    Parallel.all(Length("a"), Length("b"), limit=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    Parallel.all(Length("a"), settle=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    Parallel.map(Length, [4])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Parallel.map(Length("a"), ["a"])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Parallel.map(quote, ORDER)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Parallel.map(no_computation, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Parallel.map(lambda text: text.upper(), ["a"])  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    Parallel.map(Length, ["a"], limit="all")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Parallel.map(Length, ["a"], 8)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    Parallel.race(Length("a"), Length("b"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Parallel.race(a=Length("a"), b=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Parallel.race(a=Length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def joined() -> None:
+    _length: int = (await Parallel.all(Length("a"), quote(ORDER)))[1]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    (await Parallel.all(Length("a"), quote(ORDER)))[2]  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    _settled: tuple[int, Decimal] = await Parallel.all(Length("a"), quote(ORDER), settle=True)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _lengths: list[str] = await Parallel.map(Length, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    _won: int = await Parallel.race(a=Length("a"))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _card: Card = (await Parallel.race(a=by_yield(ORDER))).value  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    (await Parallel.race(a=Length("a"))).name = "b"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def times() -> None:
+    with_timeout(Length, HOUR)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with_timeout(Length("a"), 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with_timeout(Length("a"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Clock.sleep(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Approve(ORDER).within(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _question: Approve = Approve(ORDER).within(HOUR)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _length: int = await with_timeout(Length("a"), HOUR)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _decision: str = await Approve(ORDER).within(HOUR)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+async def tasks(task: Task[int]) -> None:
+    fork(Length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    fork(no_computation())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    fork(Length("a"), Length("b"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    join(Length("a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    join("0/3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cancel(fork(Length("a")))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _task: Task[str] = await fork(Length("a"))  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    _text: str = await join(task)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+
+
+AtomicState("five", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def shared() -> None:
+    stock_left.put("four")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    stock_left.modify(lambda left: f"{left}")  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    stock_left.compare_and_set(4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    stock_left.compare_and_set("four", 4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    stock_left.handler(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _text: str = await stock_left.get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    _left: str = await stock_left.compare_and_set(4, 3)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+Channel("five", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Channel("five", int, 5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def channels() -> None:
+    paid_by.send("card")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    paid_by.receive(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    paid_by.handler([])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    _card: Card = await paid_by.receive()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
 # -- loops, brackets, handlers -----------------------------------------------------------------------------------------
 
 
@@ -330,6 +421,9 @@ async def verbs(log: Log) -> None:
     await resume(by_yield(ORDER), answer="yes")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await resume(by_yield(ORDER), log.to_json())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await resume(by_yield(ORDER), "req-42.json", answer="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await resume(by_yield(ORDER), log, answers=["yes"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), prune_branches="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await start(by_yield(ORDER), linger=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await resume(by_yield(ORDER), log, answer="yes", to=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await resume(by_yield(ORDER), log, "yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await replay(by_yield(ORDER), log.entries)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,7 @@
 """Section 3 of the design, as a file: executed by test_typing.py, checked by mypy and pyright as users check theirs."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol, assert_type
@@ -10,13 +11,16 @@ import msgspec
 from msgspec import Struct
 
 from skuld_async import (
+    Clock,
     Effectful,
     EventAccumulator,
     Handler,
     Log,
     Outcome,
+    Parallel,
     Port,
     Return,
+    Won,
     Yield,
     computation,
     mark_loop,
@@ -189,6 +193,69 @@ async def cheapest(suppliers: list[Supplier]) -> Effectful[Price]:
         price = yield quote(supplier)
         prices.append(price)
     yield Return(min(prices, key=lambda price: price.amount))
+
+
+# -- side by side ------------------------------------------------------------------------------------------------------
+
+
+class Order(Struct, frozen=True):
+    number: int
+    amount: Decimal
+
+
+class Placed(Struct, frozen=True, tag=True):
+    order: int
+    price: Price
+
+
+class Refused(Struct, frozen=True, tag=True):
+    order: int
+    why: str
+
+
+class ManagerDecision(Yield[Literal["buy", "leave"]], frozen=True):
+    order: Order
+
+
+@port
+async def check_fraud(order: Order) -> bool:
+    return order.number < 0
+
+
+@port
+async def check_credit(order: Order) -> Decimal:
+    return Decimal(1000)
+
+
+@computation
+async def place(order: Order, suppliers: list[Supplier]) -> Effectful[Placed | Refused]:
+    fraud, credit = yield Parallel.all(check_fraud(order), check_credit(order))
+    if fraud or credit < order.amount:
+        yield Return(Refused(order.number, "checks"))
+        return
+    won = yield Parallel.race(decided=ManagerDecision(order), expired=Clock.sleep(timedelta(days=3)))
+    if won.name == "expired" or won.value == "leave":
+        yield Return(Refused(order.number, won.name))
+        return
+    prices = yield Parallel.map(quote, suppliers, limit=8)
+    yield Return(Placed(order.number, min(prices, key=lambda price: price.amount)))
+
+
+@computation(name="place.awaited")
+async def place_awaited(order: Order, suppliers: list[Supplier]) -> Placed | Refused:
+    """The same workflow by `await`, where every answer has its exact type."""
+    fraud, credit = await Parallel.all(check_fraud(order), check_credit(order))
+    assert_type(fraud, bool)
+    assert_type(credit, Decimal)
+    if fraud or credit < order.amount:
+        return Refused(order.number, "checks")
+    won = await Parallel.race(decided=ManagerDecision(order), expired=Clock.sleep(timedelta(days=3)))
+    assert_type(won, Won[Literal["buy", "leave"] | None])
+    if won.name == "expired" or won.value == "leave":
+        return Refused(order.number, won.name)
+    prices = await Parallel.map(quote, suppliers, limit=8)
+    assert_type(prices, list[Price])
+    return Placed(order.number, min(prices, key=lambda price: price.amount))
 
 
 # -- a conversation that lasts for months and keeps a log of one turn --------------------------------------------------

@@ -1,5 +1,6 @@
 """The design's north star, executed. That both checkers accept it is checked by check.py, in `nox -s types`."""
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,28 +10,37 @@ import msgspec
 import pytest
 
 from skuld_async import Completed, Computation, Failed, Log, Suspended, replay, resume, start
+from skuld_async.testing import VirtualClock
 
 from . import api
 from .north_star import (
     WINDOW,
     ApprovalNeeded,
     Bookkeeping,
+    ManagerDecision,
     Message,
+    Order,
     Parrot,
+    Placed,
     Price,
     Purchase,
     PurchaseApproved,
     PurchaseRejected,
     Receipt,
     Refusal,
+    Refused,
     Supplier,
     UserTurn,
     ValidPurchase,
     approval,
     approval_awaited,
     cheapest,
+    check_credit,
+    check_fraud,
     decide,
     double_handlers,
+    place,
+    place_awaited,
     quote,
     real_handlers,
     submit,
@@ -108,6 +118,25 @@ async def test_a_function_is_a_port_whose_body_is_the_default() -> None:
     assert outcome.value == Price("b", Decimal(97))
 
 
+async def test_an_order_is_checked_decided_and_quoted_side_by_side() -> None:
+    """Both checks, then the decision against three days, then all quotes; by `yield` and by `await` the same."""
+    order, suppliers = Order(7, Decimal(500)), [Supplier("a", Decimal(1)), Supplier("b", Decimal(3))]
+    ports = [check_fraud.default(), check_credit.default(), quote.default()]
+    for comp in (place(order, suppliers), place_awaited(order, suppliers)):
+        clock = VirtualClock()
+        asked = await start(comp, clock.handler(), *ports)
+        assert isinstance(asked, Suspended)
+        assert asked.question == ManagerDecision(order)
+        assert asked.wake_at == clock.now + timedelta(days=3)
+
+        decided = await resume(comp, asked.log, clock.handler(), *ports, answer="buy")
+        clock.advance(timedelta(days=3))
+        expired = await resume(comp, asked.log, clock.handler(), *ports)
+        assert decided.value == Placed(7, Price("b", Decimal(97)))
+        assert expired.value == Refused(7, "expired")
+        assert (await replay(comp, decided.log, clock.handler(), *ports)).value == decided.value
+
+
 async def test_a_conversation_goes_on_over_many_cold_resumes_with_a_log_of_one_turn(tmp_path: Path) -> None:
     """The loop's log stays as small as one turn, its carry goes on, and no call of the model is repeated."""
     file, parrot = tmp_path / "conversation.json", Parrot()
@@ -142,6 +171,14 @@ async def test_a_conversation_goes_on_over_many_cold_resumes_with_a_log_of_one_t
         (api.scopes(), "105: 8 h"),
         (api.chances(), ("paid", 3)),
         (api.commands(), api.Card("4")),
+        (api.alls(), (api.Card("o-1"), api.ORDER.total, 4, "text", True, None)),
+        (api.settled(), ["4", "OutOfStock"]),
+        (api.maps(), [3, 1, 2]),
+        (api.races(), "card"),
+        (api.times(), (4, "no")),
+        (api.tasks(), (4, "Clock.sleep")),
+        (api.shared(), [3, 4]),
+        (api.channels(), api.Card("7")),
     ],
 )
 async def test_what_the_checkers_are_shown_runs(comp: Computation[Any], value: object) -> None:
