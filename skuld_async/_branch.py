@@ -13,11 +13,13 @@ from ._effect import Effect, label_of
 from ._frames import strip
 from ._hop import hop
 from ._pump import drive
+from ._signals import RunCancel
 
 if TYPE_CHECKING:
     from ._computation import Computation
     from ._frames import Frame
     from ._scopes import Scope
+    from ._signals import Signal
     from ._strand import Strand
 
 T_co = TypeVar("T_co", covariant=True)
@@ -44,14 +46,19 @@ class Branch:
         strand.task = strand.current_task()
         current_strand.set(strand)
         try:
-            if strand.sticky is None:
-                with anyio.CancelScope() as strand.body:
+            if _goes_on(strand.sticky, shielded=shielded):
+                with strand.crew.new_scope() as strand.body:
                     self.value = await drive(strand, self.computation, self.scope, shielded=shielded)
-                    self.has_returned = strand.sticky is None
+                    self.has_returned = _goes_on(strand.sticky, shielded=shielded)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # for whoever waits for this branch
             self.error = strip(error)
+
+
+def _goes_on(signal: Signal | None, *, shielded: bool) -> bool:
+    """Whether a strand goes on that *signal* stops: a branch of cleanup is cleanup too."""
+    return signal is None or (shielded and isinstance(signal, RunCancel))
 
 
 class Requested(Wrapped[T_co], frozen=True, eq=False):

@@ -107,7 +107,8 @@ class Team(Pending):
                 raise error
             finally:
                 del error
-        self.collect([one for one in branches if one.has_returned and (not first or one is self.won)])
+        counts = [one for one in branches if one.has_returned and (not first or one is self.won)]
+        self.collect([] if self.timed_out else counts)
         self.ended()
         self.settled(None, None)
 
@@ -244,11 +245,11 @@ class Team(Pending):
             self.failed.append(branch)
             if not self._settle:
                 self._decide()
-        elif isinstance(signal, RunCancel):
+        elif isinstance(signal, RunCancel) and not branch.has_returned:
             if not self.decided:  # it was stopped with all of them, in a session before
                 self._cut = True
                 self._todo = deque(one for one in self._todo if self.is_owed(one))
-        elif branch.has_returned and self._first and self.won is None:
+        elif branch.has_returned and self._first and self.won is None and self.may_win(branch):
             self.won = branch
             self._decide()
 
@@ -325,6 +326,10 @@ class Team(Pending):
 
     def has_to_run(self, branch: Branch) -> bool:  # noqa: ARG002 - a log knows those that are over
         """Whether *branch* is to be run at all."""
+        return True
+
+    def may_win(self, branch: Branch) -> bool:  # noqa: ARG002
+        """Whether nothing speaks against *branch* as the winner."""
         return True
 
     def is_open(self) -> bool:

@@ -47,11 +47,18 @@ class Table(dict[type, Route]):
 
     __slots__ = ("bind", "closed", "scope")
 
+    closed: Table
+    """The routes of a body here that has returned; made when it first does."""
+
     def __init__(self, scope: Scope, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
         self.scope = scope
         self.bind = bind
-        self.closed: Table = self if isinstance(self, _Closed) else _Closed(scope, bind)
-        """The routes of a body here that has returned."""
+
+    def __getattr__(self, name: str) -> Table:
+        if name != "closed":
+            raise AttributeError(name)
+        self.closed = closed = _Closed(self.scope, self.bind)
+        return closed
 
     def __missing__(self, kind: type[Any]) -> Route:
         # _computation imports this file, so computations are recognised by their mark.
@@ -69,6 +76,10 @@ class _Closed(Table):
     """What a body that has returned may request: nothing, while the event loop's traps still pass."""
 
     __slots__ = ()
+
+    def __init__(self, scope: Scope, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
+        super().__init__(scope, bind)
+        self.closed = self
 
     def __missing__(self, kind: type[Any]) -> Route:
         route = super().__missing__(kind)
@@ -98,21 +109,27 @@ class Scope:
         "views",
     )
 
-    def __init__(self, parent: Scope | None, path: str, bind: Callable[[type[Effect[Any]], Scope], Route]) -> None:
+    def __init__(
+        self,
+        parent: Scope | None,
+        path: str,
+        bind: Callable[[type[Effect[Any]], Scope], Route],
+        origin: Scope | None = None,
+    ) -> None:
         self.parent = parent
         self.path = path
         self.routes: dict[type[Effect[Any]], Route] = {}
-        self.labels: list[str] = []
+        self.labels: list[str] = [] if origin is None else origin.labels
         self.cells: dict[str, Cell[Any]] = {}
         self.makers: dict[type[Effect[Any]], Handler] = {}
         """The handlers with state of their own, of which each strand has a copy."""
-        self.origin: Scope | None = None
+        self.origin = origin
         """What this is a fork of."""
-        self.transient: list[str] = []
+        self.transient: list[str] = [] if origin is None else origin.transient
         """Labels of the handlers here that do not survive a suspension."""
-        self.hidden: type[Effect[Any]] | None = None
+        self.hidden: type[Effect[Any]] | None = None if origin is None else origin.hidden
         """What is not handled here, but further outwards: it is the handler's own requests that are looked up."""
-        self.views: list[Scope] = []
+        self.views: tuple[Scope, ...] = ()
         """This scope as its own handlers see it."""
         self.table = Table(self, bind)
 
@@ -151,10 +168,7 @@ class Scope:
         A copy is made when its handler is first looked up: whoever has opened the strand is stopped until then.
         """
         parent = None if self.parent is None else self.parent.fork(bind)
-        forked = Scope(parent, self.path, bind)
-        forked.origin, forked.hidden = self, self.hidden
-        forked.labels, forked.transient = self.labels, self.transient
-        return forked
+        return Scope(parent, self.path, bind, self)
 
     def route(self, kind: type[Effect[Any]]) -> Route | None:
         """The route for exactly *kind* here."""
@@ -171,15 +185,15 @@ class Scope:
         if maker is None:
             self.routes[kind] = Route(route.mode, route.function, Within(self, kind) if route.is_async else self)
             return
-        fresh = Scope(None, self.path, self.table.bind)
-        fresh._put(maker)
-        for name, cell in fresh.cells.items():
-            if name not in self.cells and not cell.shared:
-                cell.fork(origin.cells[name])
-                self.cells[name] = cell
-        for effect, made in fresh.routes.items():
+        fresh = maker.install()
+        for cell in fresh.cells:
+            if cell.name not in self.cells and not cell.shared:
+                cell.fork(origin.cells[cell.name])
+                self.cells[cell.name] = cell
+        for effect, function in fresh.routes.items():
             if origin.makers.get(effect) is maker:
-                self.routes[effect] = Route(made.mode, made.function, Within(self, effect) if made.is_async else self)
+                made = origin.routes[effect]
+                self.routes[effect] = Route(made.mode, function, Within(self, effect) if made.is_async else self)
                 self.makers[effect] = maker
 
     def whole(self) -> Scope:
@@ -267,7 +281,7 @@ class Within:
             view.hidden = self._effect
             view.routes, view.labels = whole.routes, whole.labels
             view.cells, view.transient, view.makers = whole.cells, whole.transient, whole.makers
-            whole.views.append(view)
+            whole.views = (*whole.views, view)
             self._table = view.table
         return self._table
 

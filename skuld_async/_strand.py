@@ -6,6 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
 import msgspec
 
 from ._computation import grace_ends
@@ -65,6 +66,8 @@ class Crew:
         """Whether the strands are out of the reach of whoever cancels the caller."""
         self.still = still or self.check
         self.linger = linger
+        self.new_scope = type(anyio.CancelScope())
+        """The backend's own cancel scope: to ask which backend runs takes as long as the scope itself."""
 
     def rest(self, *, outside: bool = False) -> None:
         """A strand cannot move; whether it waits for what comes from *outside*, or for another strand."""
@@ -160,9 +163,10 @@ class Strand:
             self.crew = Crew()
             self.hooks = sys.get_asyncgen_hooks()
             self.current_task = task_lookup()
+            self.task = self.current_task()
         else:
             self.crew, self.hooks, self.current_task = parent.crew, parent.hooks, parent.current_task
-        self.task = self.current_task()
+            self.task = None  # it has still to be started
 
     def stop(self, signal: Signal) -> None:
         """Let *signal* stop this strand, unless one of its rank or above already does."""

@@ -18,6 +18,7 @@ from skuld_async._effect import Effect, Kind, define_effect, label_of
 from skuld_async._errors import ChannelClosedError, DeclarationError
 from skuld_async._handler import Cell, Handler, Installed
 from skuld_async._signals import RunCancel
+from skuld_async._strand import stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +48,16 @@ class Operation:
         self.settle = settle
         """Called with the number of the value and the value itself, at the moment at which it is handed over."""
         self.value = value
+        """What is sent, or was received."""
+        self.number = 0
+        """Of the value."""
         self.is_over = False
         """Whether it waits no longer."""
         self.is_refused = False
         """Whether the channel was closed."""
         self.wake: Callable[[], None] = _nothing
+        self.undo: Callable[[], None] = _nothing
+        """Called when the value is taken back from a receiver that never saw it."""
 
 
 class ChannelCell(Cell[Stored[Any]]):
@@ -91,6 +97,14 @@ class ChannelCell(Cell[Stored[Any]]):
             if operation in queue:
                 queue.remove(operation)
 
+    def take_back(self, operation: Operation) -> None:
+        """The receiver of *operation* was stopped before it saw its value, which is for the next one."""
+        operation.undo()
+        operation.is_over = False
+        self.value.values.append((operation.number, operation.value))
+        self.value.values.sort(key=_number)
+        self._move()
+
     def _move(self) -> None:
         held = self.value
         while held.closed and self.senders:
@@ -111,6 +125,7 @@ class ChannelCell(Cell[Stored[Any]]):
 
 def _end(operation: Operation, number: int, value: Any) -> None:
     operation.is_over = True
+    operation.number, operation.value = number, value
     operation.settle(number, value)
     operation.wake()
 
@@ -143,12 +158,20 @@ class ChannelEffect(Effect[T_co], frozen=True):
 
     async def __perform__(self, frame: Frame) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
         answer: list[Any] = []
-        await perform(self, frame, self.cell_in(frame)[1], lambda _number, value: answer.append(value))
-        return answer[0] if answer else None
+        cell = self.cell_in(frame)[1]
+        await perform(self, frame, cell, lambda _number, value: answer.append(value), answer.clear)
+        signal = stopped(frame)
+        if signal is not None:
+            raise signal
+        return answer[0]
 
 
 async def perform(
-    effect: ChannelEffect[Any], frame: Frame, cell: ChannelCell, settle: Callable[[int, Any], None]
+    effect: ChannelEffect[Any],
+    frame: Frame,
+    cell: ChannelCell,
+    settle: Callable[[int, Any], None],
+    undo: Callable[[], None],
 ) -> None:
     """Do what *effect* says, waiting for another strand where it has to.
 
@@ -157,6 +180,7 @@ async def perform(
         frame: Of the computation that requests it.
         cell: The channel.
         settle: Called with the number of the value and the value itself, at the moment at which it is handed over.
+        undo: Called when it is taken back.
 
     Raises:
         ChannelClosedError: The channel was closed.
@@ -167,6 +191,7 @@ async def perform(
         return
     is_send = effect.__operation__ == "send"
     operation = Operation(settle, getattr(effect, "value", None))
+    operation.undo = undo
     if not (cell.offer(operation) if is_send else cell.ask(operation)):
         await _wait(operation, effect, frame, cell)
     if operation.is_refused:
@@ -175,12 +200,12 @@ async def perform(
 
 async def _wait(operation: Operation, effect: ChannelEffect[Any], frame: Frame, cell: ChannelCell) -> None:
     strand, crew = frame.strand, frame.strand.crew
-    strand.waiting = blocked = _Blocked(operation, frame, cell)
-    operation.wake = blocked.wake
+    is_receive = effect.__operation__ == "receive"
+    strand.waiting = blocked = _Blocked(operation, frame, cell, is_receive=is_receive)
+    operation.wake = blocked.timer.wake
     # A scope of the body may end it; of a run without a log, the deadline may be that of its caller.
-    is_timed = crew.is_shielded and anyio.current_effective_deadline() < math.inf
-    if is_timed:
-        crew.go()
+    if crew.is_shielded and anyio.current_effective_deadline() < math.inf:
+        blocked.hold()
     crew.blocked[operation] = f"{label_of(type(effect))} at {frame.line()}"
     try:
         await blocked.timer.wait()
@@ -191,24 +216,32 @@ async def _wait(operation: Operation, effect: ChannelEffect[Any], frame: Frame, 
     finally:
         strand.waiting = None
         del crew.blocked[operation]
-        if is_timed:
-            crew.rest()
+        blocked.let_go()
         cell.forget(operation)
 
 
 class _Blocked:
     """A strand that waits for another one at a channel."""
 
-    def __init__(self, operation: Operation, frame: Frame, cell: ChannelCell) -> None:
+    def __init__(self, operation: Operation, frame: Frame, cell: ChannelCell, *, is_receive: bool) -> None:
         self.timer = Timer(frame, None)
+        self._is_receive = is_receive
         self._operation = operation
         self._frame = frame
         self._cell = cell
+        self._is_held = False
 
-    def wake(self) -> None:
-        """What it waited for was done: whoever stops the strand from now on finds it on its way."""
-        self._frame.strand.waiting = None
-        self.timer.wake()
+    def hold(self) -> None:
+        """It counts as moving: a deadline is going to end it."""
+        if not self._is_held:
+            self._is_held = True
+            self._frame.strand.crew.go()
+
+    def let_go(self) -> None:
+        """The wait is over."""
+        if self._is_held:
+            self._is_held = False
+            self._frame.strand.crew.rest()
 
     def interrupt(self, signal: Signal) -> None:
         """Let *signal* end it, which sticks to the strand; cleanup has its grace time instead."""
@@ -216,16 +249,21 @@ class _Blocked:
         if isinstance(signal, RunCancel) and self._frame.shielded:
             if body is not None:
                 body.deadline = grace_ends()
-        else:
+                self.hold()
+        elif not self._operation.is_over:
             self._cell.forget(self._operation)  # at once: nothing may be handed to who is stopped
             self.timer.wake()
+        elif isinstance(signal, RunCancel) and self._is_receive and not self._operation.is_refused:
+            self._cell.take_back(self._operation)
+        elif body is not None:  # the strand can move again, and is only not there yet
+            body.cancel()
 
     def strands(self) -> list[Strand]:
         return []
 
     @property
     def gives_way(self) -> bool:
-        return True
+        return not self.timer.is_over
 
 
 class Channel(Generic[T]):
@@ -293,6 +331,10 @@ class _ChannelHandler(Handler):
 
     def install(self) -> Installed:
         return Installed({}, [ChannelCell(self.label, self._declared.type, self._capacity)])
+
+
+def _number(numbered: tuple[int, Any]) -> int:
+    return numbered[0]
 
 
 def _nothing() -> None:

@@ -65,28 +65,28 @@ class Book:
         self._opened: dict[str, list[str]] = {}
         self._inner: dict[str, list[str]] = {}
         """The strands that a strand opened, by its path: what is kept of pruned branches has lost what opened it."""
-        own = log.entries
-        if any("." in entry.id for entry in own):
-            own = [entry for entry in own if self._sort(entry)]
-            if len(own) == len(log.entries):
-                own = log.entries
-        self._lines[ROOT] = own
+        self._lines[ROOT] = log.entries
+        self.is_split = False
+        """Whether strands have lists of their own."""
+        if any("." in entry.id for entry in log.entries):
+            self._sort(log.entries)
         # A log that was edited may hold strands that nobody opens: nobody waits for those.
         for opened in self._opened.keys() - ({entry.id for entry in log.entries} if self._opened else ()):
             self.pass_by(self._opened[opened])
 
-    def _sort(self, entry: Entry) -> bool:
-        """Put *entry* to its strand; gives whether it stays with the root."""
-        path = strand_of(entry.id)
-        if path == ROOT:
-            return True
-        self.line(path).append(entry)
-        return False
-
-    @property
-    def is_split(self) -> bool:
-        """Whether strands have lists of their own."""
-        return self._lines[ROOT] is not self.log.entries
+    def _sort(self, entries: list[Entry]) -> None:
+        """Put each of *entries* to its strand."""
+        own: list[Entry] = []
+        lines: dict[str, list[Entry]] = {}  # by what stands before the number, which says whose it is
+        for entry in entries:
+            prefix = entry.id.rpartition("/")[0]
+            line = lines.get(prefix)
+            if line is None:
+                path = strand_of(entry.id)
+                line = lines[prefix] = own if path == ROOT else self.line(path)
+            line.append(entry)
+        if len(own) < len(entries):
+            self._lines[ROOT], self.is_split = own, True
 
     def line(self, path: str) -> list[Entry]:
         """The entries of one strand."""
@@ -108,7 +108,7 @@ class Book:
     def split(self) -> None:
         """Let the root have a list of its own: a strand is opened beside it."""
         if not self.is_split:
-            self.log.entries = list(self._lines[ROOT])
+            self.log.entries, self.is_split = list(self._lines[ROOT]), True
 
     def stop(self, places: Iterable[str]) -> None:
         """Note that strands were stopped at *places*."""

@@ -19,7 +19,7 @@ from skuld_async.effects.channel import ChannelEffect, perform
 from . import failures
 from .blame import blamed
 from .codec import codec_of
-from .entry import raw_value
+from .entry import NULL, raw_value
 from .folding import Handed, fold_channel
 from .replaying import give_up, refuse_after_failure, wait_where_given_up
 
@@ -50,9 +50,14 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
         try:
             # What is handed over is the value as the log has it, whatever the sender does with its own.
             request: Any = codec.decode(entry.data)
-            await perform(request, frame, cell, partial(_settle, codec, entry))
+            await perform(request, frame, cell, partial(_settle, codec, entry), partial(_undo, entry))
         except anyio.get_cancelled_exc_class():
-            if entry.state == "started":
+            signal = frame.strand.sticky
+            if entry.state != "started":
+                pass  # it was handed over before
+            elif isinstance(signal, RunCancel):  # cleanup has had its time
+                journal.stop(entry, signal)
+            else:
                 give_up(entry, frame, journal)
             raise
         except ChannelClosedError as error:
@@ -73,6 +78,11 @@ def _settle(codec: Codec, entry: Entry, number: int, value: Any) -> None:
         return
     data = codec.answer.encode(value) if entry.sig.endswith(".receive") else b"null"
     entry.value, entry.state = raw_value(msgspec.json.encode(Handed(number, Raw(data)))), "executed"
+
+
+def _undo(entry: Entry) -> None:
+    """The value is taken back."""
+    entry.value, entry.state = NULL, "started"
 
 
 def _interrupted(entry: Entry, frame: Frame, journal: Journal) -> Signal:

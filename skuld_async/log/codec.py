@@ -73,8 +73,12 @@ class Codec:
             data = encode_canonical(effect)
         except (ValueError, TypeError, RecursionError) as error:
             raise Misfit(str(error)) from None
-        if self.exact and all(type(getattr(effect, name)) is declared for name, declared in self.exact):
-            return Raw(data)
+        for name, declared in self.exact:
+            if type(getattr(effect, name)) is not declared:
+                break
+        else:
+            if self.exact:
+                return Raw(data)
         refuse_not_a_number(effect, data)
         back = self.fields.decode(data)
         again = encode_canonical(back)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from skuld_async._declared import decode_plain, differences
 from skuld_async._errors import WAY_OUT, DivergenceError
@@ -108,6 +109,17 @@ def inside(around: Entry, entries: Sequence[Entry], cursor: int, line: str) -> D
         matched=last_matched(entries, cursor),
         cause=f"an effect was added to the {kind}, or an if took another path",
         way_out=way_out if around.sig == Begin.__sig__ else WAY_OUT,
+    )
+
+
+def without_winner(race: Entry, line: str) -> DivergenceError:
+    """The branch that has won a race in the log does not return any more."""
+    won = None if race.strands is UNSET else race.strands.won
+    return DivergenceError(
+        f"branch {won} has won {race.id}, but does not return now",
+        line=line,
+        entry=race.id,
+        cause="the branch was changed, or the winner in the log was",
     )
 
 

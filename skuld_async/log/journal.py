@@ -134,7 +134,9 @@ class Journal:
             entry: Its entry, where it was begun before.
         """
         if self.overdue is not None and not self.overdue.decided and not frame.shielded:
-            self.overdue.expire(frame, entry)
+            begun = entry is not None and count_nested(self.entries, self.cursor - 1)
+            if not begun:  # else the handler is stopped, where it does what it did not do in time
+                self.overdue.expire(frame, entry)
         book = self.book
         if self.sealed is not None and not self.allow_divergence:
             raise Fault(divergence.inside(self.sealed, self.entries, self.cursor, frame.line()))
@@ -163,8 +165,8 @@ class Journal:
         self.counted = True
         book = self.book
         self.careful = self.allow_divergence or book.budget is not None or bool(self.suffix) or book.is_split
-        if self.diverged:
-            return  # the suffix is new, so nothing can be met
+        if self.diverged or not (self.entries or self.log.dropped):
+            return  # the suffix is new, or nothing is there: so nothing can be met
         places = _places(frame)
         used: dict[str, int] = {}
         for entry in self.log.dropped:
@@ -199,7 +201,12 @@ class Journal:
         """Put a new entry at the cursor."""
         if self.allow_divergence:
             self.book.performed.append(entry.id)
-        self.insert(self.cursor, entry)
+        if self.remaining:
+            self.insert(self.cursor, entry)
+            return
+        self.entries.append(entry)
+        if self.book.is_split:
+            self.log.entries.append(entry)
 
     def insert(self, index: int, entry: Entry) -> None:
         """Put *entry* at *index* of this strand's entries."""
@@ -229,6 +236,13 @@ class Journal:
         if found is None and self.log.header.status in ("completed", "failed"):
             raise Fault(divergence.beyond(codec, data, self.log, frame.line()))
         return found
+
+    def is_next(self, codec: Codec, effect: Effect[Any], frame: Frame) -> bool:
+        """Whether the next entry is the one of *effect*."""
+        if not self.remaining:
+            return False
+        entry, data = self.entries[self.cursor], self.data(codec, effect, frame)
+        return (entry.sig == codec.sig and entry.data == data) or self._is(entry, codec, data)
 
     def take(self) -> Entry:
         """The next entry, which the cursor passes; a copy where it will change: the caller's log stays as it is."""

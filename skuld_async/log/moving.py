@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def take_out(entries: list[Entry], first: int, count: int, book: Book) -> list[Entry]:
-    """Take *count* entries of one strand out of the log, from *first* on, with those of the strands that they opened."""
+    """Take *count* entries of a strand out of the log, from *first* on, with those of the strands that they opened."""
     found = entries[first : first + count]
     del entries[first : first + count]
     return book.remove(found)

@@ -74,6 +74,24 @@ class Pause:
         return not self.timer.is_over
 
 
+def in_last_cleanup(frame: Frame) -> RunCancel | None:
+    """The signal where *frame* is the cleanup of a strand that was stopped, or a branch of it: it waits for nobody."""
+    strand = frame.strand
+    while not isinstance(strand.sticky, RunCancel):
+        if strand.opened_in is None or not strand.opened_in.shielded:
+            return None
+        strand = strand.opened_in.strand
+    return strand.sticky.with_traceback(None) if strand is frame.strand else RunCancel()
+
+
+def refuse_in_cleanup(label: str, frame: Frame) -> None:
+    """Refuse *label*, which waits, in the cleanup of a strand that was stopped."""
+    signal = in_last_cleanup(frame)
+    if signal is not None:
+        frame.strand.refused.append(f"{label} at {frame.line()}")
+        raise signal
+
+
 async def refuse_what_cannot_wait(label: str, frame: Frame) -> None:
     """Refuse *label*, which may suspend, inside a deadline of the body, or in a scope that cannot wait."""
     deadline = anyio.current_effective_deadline()

@@ -11,14 +11,14 @@ from msgspec import UNSET
 from skuld_async._answers import InvalidAnswerError, NotWaitingError, TooLateError
 from skuld_async._clock import TimedOut, due_in
 from skuld_async._declared import Misfit, describe
-from skuld_async._signals import Fault, RunCancel, Suspend
+from skuld_async._signals import Fault, Suspend
 from skuld_async.effects.yield_ import within_of
 
 from . import waits
 from .codec import codec_of
 from .entry import ErrorData
 from .log import ref_of
-from .pauses import Pause, refuse_what_cannot_wait
+from .pauses import Pause, refuse_in_cleanup, refuse_what_cannot_wait
 from .replaying import perform_nested, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:
@@ -92,9 +92,8 @@ class Questions:
     async def ask(self, journal: Journal, question: Yield[Any], frame: Frame) -> Any:
         """Serve *question*."""
         codec = codec_of(type(question))
-        if isinstance(frame.strand.sticky, RunCancel):  # cleanup, which nobody is there to answer
-            frame.strand.refused.append(f"{codec.label} at {frame.line()}")
-            raise RunCancel
+        if not journal.is_next(codec, question, frame):
+            refuse_in_cleanup(codec.label, frame)  # which nobody is there to answer
         await refuse_what_cannot_wait(codec.label, frame)
         self._refuse_late_answers(journal)
         try:

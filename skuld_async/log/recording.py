@@ -116,10 +116,10 @@ class Recorder:
             return Route(SYNC_FRAMED, Marks(journal, prune=rules.prune, state_keys=rules.state_keys).mark)
         if live is None:
             return Route(ASYNC_FRAMED, partial(rules.ask, journal)) if issubclass(kind, Yield) else None
-        own = self._own(kind, live)
+        family = kind.__kind__
+        own = self._own(kind, live) if family is Kind.CONTROL else None
         if own is not None:
             return own
-        family = kind.__kind__
         if rules.only is not None and family in (Kind.LOCAL, Kind.RECORDED) and not issubclass(kind, rules.only):
             family = Kind.UNLOGGED
         codec = codec_of(kind)
@@ -187,10 +187,10 @@ def derived(codec: Codec, live: Route, journal: Journal) -> Route:
 def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
     """Answered from the log; called where it was not settled yet."""
     function = caller(live)
-    answer_at_once = answering(codec, journal)
+    answer_at_once = answering(codec, journal) if journal.remaining else None
 
     def record(effect: Effect[Any], frame: Frame) -> Any:
-        if journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
+        if answer_at_once and journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
             return answer
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
@@ -219,10 +219,10 @@ def awaited(live: Route) -> Route:
 def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noqa: C901 - each way a call may end
     """As `external_sync`, in a cancel scope of its own, so that host, run and body cancels are told apart."""
     function = caller(live)
-    answer_at_once = answering(codec, journal)
+    answer_at_once = answering(codec, journal) if journal.remaining else None
 
     async def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0912
-        if journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
+        if answer_at_once and journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
             return answer
         entry = journal.begin(codec, effect, frame)
         if entry.state != "started":
@@ -233,7 +233,7 @@ def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noq
         if strand.tasks:
             refuse_after_failure(entry, frame, journal)
         outer = strand.in_flight
-        value, returned, scope = None, False, anyio.CancelScope()
+        value, returned, scope = None, False, strand.crew.new_scope()
         try:
             with scope:
                 strand.in_flight = scope

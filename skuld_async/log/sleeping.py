@@ -13,7 +13,7 @@ from skuld_async._signals import RunCancel
 from skuld_async.effects.clock import Sleep
 
 from .codec import codec_of
-from .pauses import Pause, refuse_what_cannot_wait
+from .pauses import Pause, in_last_cleanup, refuse_in_cleanup, refuse_what_cannot_wait
 from .replaying import give_up, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def sleeping(journal: Journal) -> Route:
         if entry.state != "started":
             await wait_where_given_up(entry, frame)
             if entry.state == "discarded":
-                _refuse_in_cleanup(codec.label, frame)
+                refuse_in_cleanup(codec.label, frame)
                 raise journal.error(codec, entry)
             return
         refuse_after_failure(entry, frame, journal)
@@ -39,9 +39,9 @@ def sleeping(journal: Journal) -> Route:
             entry.deadline = await due_in(frame, effect.after)
         pause = Pause(frame, entry)
         if not pause.timer.is_near:
-            if isinstance(frame.strand.sticky, RunCancel):
+            if in_last_cleanup(frame) is not None:
                 journal.stop(entry, RunCancel())
-            _refuse_in_cleanup(codec.label, frame)
+            refuse_in_cleanup(codec.label, frame)
             await refuse_what_cannot_wait(codec.label, frame)
         try:
             await pause.wait(journal)
@@ -53,11 +53,3 @@ def sleeping(journal: Journal) -> Route:
             journal.log.header.status = "running"
 
     return Route(ASYNC_FRAMED, sleep)
-
-
-def _refuse_in_cleanup(label: str, frame: Frame) -> None:
-    """Refuse what the cleanup of a strand that was stopped has no time for."""
-    signal = frame.strand.sticky
-    if isinstance(signal, RunCancel):
-        frame.strand.refused.append(f"{label} at {frame.line()}")
-        raise signal.with_traceback(None)

@@ -40,7 +40,11 @@ def places_of(strand: Strand) -> list[str]:
     behind_it = [place for task in strand.tasks for other in task.strands() for place in places_of(other)]
     waiting = strand.waiting
     if isinstance(waiting, Team):
-        return [waiting.id, *(place for other in waiting.strands() for place in places_of(other)), *behind_it]
+        return [
+            waiting.id,
+            *(place for other in waiting.strands() if other.stack for place in places_of(other)),
+            *behind_it,
+        ]
     cut_at = strand.cut_at if isinstance(strand, LoggedStrand) else None
     if cut_at is not None:
         return [cut_at, *behind_it]

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Never
 
 import anyio
+import msgspec
 from msgspec import UNSET
 from typing_extensions import override
 
@@ -32,8 +33,9 @@ from skuld_async._frames import Frame
 from skuld_async._scopes import ASYNC_FRAMED, Route
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 from skuld_async._strand import Strand
+from skuld_async.effects.fork import Fork
 
-from . import failures
+from . import divergence, failures
 from .blame import blamed, culprit
 from .codec import codec_of
 from .entry import Entry, ErrorData, StrandsData
@@ -66,7 +68,8 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
         frame.place.entry_id = entry.id
         if entry.state == "discarded" and (entry.strands is UNSET or entry.strands.task is not None):
             journal.book.pass_by(journal.book.lines_under(entry))
-        await wait_where_given_up(entry, frame)
+        if not _is_stopped_task(effect, entry):
+            await wait_where_given_up(entry, frame)
         if entry.state == "started":
             refuse_after_failure(entry, frame, journal)
         journal.book.split()
@@ -163,6 +166,10 @@ class LoggedTeam(Team):
         return None
 
     @override
+    def may_win(self, branch: Branch) -> bool:
+        return self._known is None or self._known.won == branch.name
+
+    @override
     def is_open(self) -> bool:
         return self._is_live and not self.decided
 
@@ -178,16 +185,17 @@ class LoggedTeam(Team):
 
     @override
     def places(self, strand: Strand) -> list[str]:
-        return places_of(strand)
+        is_task = self._ended is not None
+        return places_of(strand) if strand.stack or is_task else []  # a branch that has not begun is owed nothing
 
     @override
     def decide(self, places: list[str]) -> None:
         if not self._is_live:
             return
-        failed = sorted({branch.name for branch in self.failed}, key=[one.name for one in self._order].index)
-        stopped = places if self._known is None else self._known.stopped
-        won = None if self.won is None else self.won.name
-        self._known = self._entry.strands = StrandsData(won, failed, self.timed_out, stopped)
+        known = self._known or StrandsData(None if self.won is None else self.won.name, [], self.timed_out, places)
+        names = {branch.name for branch in self.failed}.union(known.failed)
+        failed = [branch.name for branch in self._order if branch.name in names]
+        self._known = self._entry.strands = msgspec.structs.replace(known, failed=failed)
 
     @override
     def collect(self, returned: Sequence[Branch]) -> None:
@@ -212,7 +220,11 @@ class LoggedTeam(Team):
         logged = self._entry.error
         if not self._is_live and logged is not UNSET and logged.kind == "run-cancel":
             return RunCancel()
-        return super().error()
+        error, known = super().error(), self._known
+        is_pruned = known is not None and known.values is not UNSET
+        if error is None and self._first and self.won is None and not is_pruned:
+            return Fault(divergence.without_winner(self._entry, self.frame.line()))
+        return error
 
     @override
     def ended_with(self, error: BaseException) -> BaseException:
@@ -288,6 +300,11 @@ class LoggedTeam(Team):
         strand.cut_at = at
         self.time_out()
         raise RunCancel
+
+
+def _is_stopped_task(effect: Opening, entry: Entry) -> bool:
+    """Whether *entry* was not cut short itself, but forked a task that was stopped later."""
+    return isinstance(effect, Fork) and entry.strands is not UNSET and entry.strands.task is not None
 
 
 def _logged(strand: Strand) -> LoggedStrand:
