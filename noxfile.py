@@ -91,8 +91,10 @@ for _version in PYTHONS:
 def tests_all(session: nox.Session) -> None:
     """Run the tests on every supported Python that is installed, then the mutants.
 
-    With `-- --others` the current Python is left out; all further arguments go to pytest.
+    With `-- --others` the current Python is left out; all further arguments go to pytest. Random concurrent programs
+    are three times as many as in the other sessions, unless RANDOM_PROGRAMS says how many times.
     """
+    os.environ.setdefault("RANDOM_PROGRAMS", "3")
     others = "--others" in session.posargs
     posargs = [argument for argument in session.posargs if argument != "--others"]
     for version in PYTHONS:

@@ -206,7 +206,8 @@ class Team(Pending):
 
     async def _serve(self, branch: Branch) -> None:
         try:
-            await branch.run(shielded=self.frame.shielded)
+            if branch.strand.sticky is None or not self.decided:  # else it never began
+                await branch.run(shielded=self.frame.shielded)
         finally:
             del self._live[branch]
             self._note(branch)

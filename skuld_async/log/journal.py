@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any, Never, Protocol
 
 from msgspec import UNSET, Raw
 
-from skuld_async._branches import Opening
 from skuld_async._declared import Misfit
-from skuld_async._effect import Kind
 from skuld_async._errors import ResultError, UndecodableError, UnencodableError
 from skuld_async._signals import Fault, RunCancel, Suspend, TaskFailed
 
 from . import divergence, failures
+from .aligning import align
 from .blame import blamed
-from .book import ROOT, strand_of
+from .book import ROOT
 from .entry import Entry, ErrorData, raw_value
-from .moving import before_they_were_stopped, put_under, renamed, take_out
-from .nesting import count_nested, undone_in
+from .moving import take_out
+from .nesting import count_nested
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from datetime import datetime
 
     from skuld_async._effect import Effect
@@ -228,11 +227,11 @@ class Journal:
         if self.remaining:
             cursor = self.cursor
             entry = self.entries[cursor]
-            if (entry.sig == codec.sig and entry.data == data) or self._is(entry, codec, data):
+            if (entry.sig == codec.sig and entry.data == data) or self.is_entry_of(entry, codec, data):
                 return self.take()
             if not self.allow_divergence:
                 raise Fault(divergence.mismatch(codec, data, self.entries, cursor, frame.line()))
-        found = self._align(codec, data, frame) if self.allow_divergence else None
+        found = align(self, codec, data, frame) if self.allow_divergence else None
         if found is None and self.log.header.status in ("completed", "failed"):
             raise Fault(divergence.beyond(codec, data, self.log, frame.line()))
         return found
@@ -242,7 +241,7 @@ class Journal:
         if not self.remaining:
             return False
         entry, data = self.entries[self.cursor], self.data(codec, effect, frame)
-        return (entry.sig == codec.sig and entry.data == data) or self._is(entry, codec, data)
+        return (entry.sig == codec.sig and entry.data == data) or self.is_entry_of(entry, codec, data)
 
     def take(self) -> Entry:
         """The next entry, which the cursor passes; a copy where it will change: the caller's log stays as it is."""
@@ -256,76 +255,9 @@ class Journal:
             return own
         return entry
 
-    def _is(self, entry: Entry, codec: Codec, data: Raw) -> bool:
+    def is_entry_of(self, entry: Entry, codec: Codec, data: Raw) -> bool:
+        """Whether *entry* is the request *data*, however it was written."""
         return entry.sig in codec.names and codec.same(entry.data, data)
-
-    def _align(self, codec: Codec, data: Raw, frame: Frame) -> Entry | None:
-        cursor = self.cursor
-        undone = undone_in((*self.entries, *self.log.dropped), but=[unit.entry.id for unit in self.units])
-        for index in range(cursor, len(self.entries)):
-            entry = self.entries[index]
-            if entry.id.startswith(undone):
-                continue
-            if self._is(entry, codec, data):
-                self.pass_over(index)
-                return self.take()
-            is_pruned = entry.strands is not UNSET and entry.strands.values is not UNSET
-            if issubclass(codec.kind, Opening) and entry.sig in codec.names:  # with other branches than before
-                if is_pruned:
-                    raise Fault(divergence.of_pruned(codec, data, self.entries, index, frame.line()))
-                self.pass_over(index)
-                return self._begin_again(data)
-        if codec.kind.__kind__ is not Kind.EXTERNAL:
-            return None
-        for index, entry in enumerate(self.log.dropped):
-            if entry.state != "discarded" and not entry.id.startswith(undone) and self._is(entry, codec, data):
-                del self.log.dropped[index]
-                nested = [one for one in self.log.dropped if one.id.startswith(f"{entry.id}/")]
-                self.log.dropped[:] = [one for one in self.log.dropped if one not in nested]
-                if strand_of(entry.id) != self.path:
-                    return self._move([entry, *nested], frame)
-                return self._take_over([copy.copy(entry), *nested])
-        return self._take_from_elsewhere(codec, data, frame)
-
-    def _begin_again(self, data: Raw) -> Entry:
-        """The next entry, of a concurrent effect, as it was before anything was decided."""
-        index = self.cursor
-        self.remaining -= 1
-        old = self.entries[index]
-        entry = self.entries[index] = Entry(old.id, old.sig, data, "started", deadline=old.deadline)
-        book = self.book
-        if book.is_split:
-            book.replace(old, entry)
-            left = before_they_were_stopped(entry, [] if old.strands is UNSET else old.strands.stopped, book)
-            book.dropped += [one.id for one in left]
-            self.log.dropped += left
-        return entry
-
-    def _take_over(self, found: Sequence[Entry]) -> Entry:
-        """Put *found* at the cursor: a call, which is passed, and what its handler made, which is still to come."""
-        cursor = self.cursor
-        for offset, entry in enumerate(found):
-            self.insert(cursor + offset, entry)
-        self.remaining += len(found) - 1
-        return found[0]
-
-    def _move(self, found: Sequence[Entry], frame: Frame) -> Entry:
-        """Put *found*, of another strand, at the cursor."""
-        self.diverge()
-        moved = renamed(found, self.new_id(frame))
-        self.book.split()
-        return self._take_over(put_under(self.path, moved, self.book))
-
-    def _take_from_elsewhere(self, codec: Codec, data: Raw, frame: Frame) -> Entry | None:
-        """The executed call that another strand holds and has not come to: branches may have changed places."""
-        for entries, index, journal in self.book.elsewhere(self.path):
-            entry = entries[index]
-            if entry.state == "executed" and self._is(entry, codec, data):
-                count = 1 + count_nested(entries, index)
-                if journal is not None:
-                    journal.remaining -= count
-                return self._move(take_out(entries, index, count, self.book), frame)
-        return None
 
     def pass_over(self, until: int) -> None:
         """Pass over the entries from the cursor to *until*; they stay in the log, out of the way."""

@@ -18,7 +18,7 @@ from . import waits
 from .codec import codec_of
 from .entry import ErrorData
 from .log import ref_of
-from .pauses import Pause, refuse_in_cleanup, refuse_what_cannot_wait
+from .pauses import Pause, in_last_cleanup, refuse_in_cleanup, refuse_what_cannot_wait
 from .replaying import perform_nested, refuse_after_failure, wait_where_given_up
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ class Questions:
     async def ask(self, journal: Journal, question: Yield[Any], frame: Frame) -> Any:
         """Serve *question*."""
         codec = codec_of(type(question))
-        if not journal.is_next(codec, question, frame):
-            refuse_in_cleanup(codec.label, frame)  # which nobody is there to answer
-        await refuse_what_cannot_wait(codec.label, frame)
+        if in_last_cleanup(frame) is None:
+            await refuse_what_cannot_wait(codec.label, frame)
+        elif not journal.is_next(codec, question, frame):
+            refuse_in_cleanup(codec.label, frame)  # nobody is there to answer
         self._refuse_late_answers(journal)
         try:
             entry = journal.begin(codec, question, frame)

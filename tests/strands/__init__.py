@@ -1,0 +1,1 @@
+"""Concurrency: branches side by side, and what the log makes of them."""
