@@ -18,7 +18,7 @@ from harness import Figure, Results, print_results, write_json
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "reference" / "performance.md"
-SCRIPTS = ("floor", "effects", "logged", "replay", "families", "codec", "imports", "session")
+SCRIPTS = ("floor", "effects", "logged", "replay", "families", "codec", "imports", "session", "strands")
 BEGIN, END = "<!-- table: begin (benchmarks/run.py --write-docs) -->", "<!-- table: end -->"
 
 

@@ -23,6 +23,9 @@ TARGETS = {
     "to_msgpack": 1.5,
     "from_msgpack": 1.5,
     "import skuld_async": 1.3,
+    "Parallel.all of 1,000, logged": 2.5,
+    "replay of 100 strands, local effects": 1,
+    "replay of 100 strands, port calls": 1,
 }
 
 

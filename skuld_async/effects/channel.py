@@ -12,7 +12,7 @@ from typing_extensions import TypeForm, TypeVar
 
 from skuld_async._chain import unhandled
 from skuld_async._clock import Timer
-from skuld_async._computation import grace_ends
+from skuld_async._computation import Ensured, grace_ends
 from skuld_async._declared import Declared, declare
 from skuld_async._effect import Effect, Kind, define_effect, label_of
 from skuld_async._errors import ChannelClosedError, DeclarationError
@@ -160,7 +160,7 @@ class ChannelEffect(Effect[T_co], frozen=True):
         answer: list[Any] = []
         cell = self.cell_in(frame)[1]
         await perform(self, frame, cell, lambda _number, value: answer.append(value), answer.clear)
-        signal = stopped(frame)
+        signal = stopped(frame) if answer else frame.strand.sticky
         if signal is not None:
             raise signal
         return answer[0]
@@ -200,6 +200,9 @@ async def perform(
 
 async def _wait(operation: Operation, effect: ChannelEffect[Any], frame: Frame, cell: ChannelCell) -> None:
     strand, crew = frame.strand, frame.strand.crew
+    if strand.sticky is not None and not _is_cleanup(frame):  # it was stopped here before
+        cell.forget(operation)
+        return
     is_receive = effect.__operation__ == "receive"
     strand.waiting = blocked = _Blocked(operation, frame, cell, is_receive=is_receive)
     operation.wake = blocked.timer.wake
@@ -246,11 +249,12 @@ class _Blocked:
     def interrupt(self, signal: Signal) -> None:
         """Let *signal* end it, which sticks to the strand; cleanup has its grace time instead."""
         body = self._frame.strand.body
-        if isinstance(signal, RunCancel) and self._frame.shielded:
+        is_over = self._operation.is_over
+        if isinstance(signal, RunCancel) and (self._frame.shielded if is_over else _is_cleanup(self._frame)):
             if body is not None:
                 body.deadline = grace_ends()
                 self.hold()
-        elif not self._operation.is_over:
+        elif not is_over:
             self._cell.forget(self._operation)  # at once: nothing may be handed to who is stopped
             self.timer.wake()
         elif isinstance(signal, RunCancel) and self._is_receive and not self._operation.is_refused:
@@ -264,6 +268,16 @@ class _Blocked:
     @property
     def gives_way(self) -> bool:
         return not self.timer.is_over
+
+
+def _is_cleanup(frame: Frame) -> bool:
+    """Whether *frame* is cleanup; what only waits to be acquired needs none."""
+    one: Frame | None = frame
+    while one is not None and one.shielded:
+        if isinstance(one.computation, Ensured):
+            return True
+        one = one.parent
+    return one is None and frame.strand.parent is not None
 
 
 class Channel(Generic[T]):

@@ -7,6 +7,7 @@ their order. While there is but one strand, its list is that of the log; the fir
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -62,6 +63,8 @@ class Book:
             self.stop([cancelled.at, *cancelled.also])
         self._suffix = 0
         self._lines: dict[str, list[Entry]] = {}
+        self._started: dict[int, int] | None = None
+        """Where the entries stood that were started, by their identity; made when it is first asked for."""
         self._opened: dict[str, list[str]] = {}
         self._inner: dict[str, list[str]] = {}
         """The strands that a strand opened, by its path: what is kept of pruned branches has lost what opened it."""
@@ -71,8 +74,9 @@ class Book:
         if any("." in entry.id for entry in log.entries):
             self._sort(log.entries)
         # A log that was edited may hold strands that nobody opens: nobody waits for those.
-        for opened in self._opened.keys() - ({entry.id for entry in log.entries} if self._opened else ()):
-            self.pass_by(self._opened[opened])
+        if self._opened:
+            for opened in set(self._opened).difference(map(attrgetter("id"), log.entries)):
+                self.pass_by(self._opened[opened])
 
     def _sort(self, entries: list[Entry]) -> None:
         """Put each of *entries* to its strand."""
@@ -131,9 +135,14 @@ class Book:
             entries.insert(next(index for index, other in enumerate(entries) if other is before), entry)
 
     def replace(self, old: Entry, new: Entry) -> None:
-        """Let *new* stand in the place of *old*."""
+        """Let *new* stand in the place of *old*, which was started before the session began."""
         entries = self.log.entries
-        entries[next(index for index, other in enumerate(entries) if other is old)] = new
+        if self._started is None:
+            self._started = {id(one): index for index, one in enumerate(entries) if one.state == "started"}
+        index = self._started.get(id(old), len(entries))
+        if index >= len(entries) or entries[index] is not old:  # others were removed since then
+            index = next(index for index, other in enumerate(entries) if other is old)
+        entries[index] = new
 
     def remove(self, entries: Iterable[Entry]) -> list[Entry]:
         """Take *entries* of a strand out of the log, with all strands that they opened; gives all of these."""

@@ -135,7 +135,7 @@ async def test_a_sender_waits_only_while_the_channel_is_full() -> None:
 
 
 async def test_who_waits_first_is_served_first() -> None:
-    """Receivers that wait get their values in the order in which they came; so do senders that wait get rid of theirs."""
+    """Receivers that wait get their values in the order in which they came, as senders that wait get rid of theirs."""
     gates = Gates("b", "c", "late")
     got: list[str] = []
 

@@ -15,8 +15,8 @@ from skuld_async import (
     computation,
     run,
 )
-from skuld_async._strand import Strand
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend
+from skuld_async._strand import Strand
 
 from .parts import Bank, Charge, Double, Refund, Slow
 

@@ -12,7 +12,8 @@ Each ``<area>.toml`` beside this file holds mutants::
     after = "the broken text"
     tests = ["tests/kernel/test_signals.py::test_what_stopped_a_strand_stays"]
 
-and, where it breaks something on some Pythons only, ``since = "3.12"`` or ``before_python = "3.12"``.
+and, where it breaks something on some Pythons only, ``since = "3.12"`` or ``before_python = "3.12"``. The promise is a
+number of the design, or the name of what makes it.
 
 The package is copied to a temporary folder, one mutant is applied there, and its tests run against the copy. A mutant
 is caught where they fail (or hang), and survives where they pass. Survivors, stale ``before`` texts and tests that fail
@@ -21,6 +22,7 @@ without any mutant are errors: the exit code is 1 then.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +58,12 @@ class Mutant:
         """Whether it breaks anything here."""
         since, before = (tuple(map(int, version.split("."))) for version in (self.since, self.before_python))
         return since <= sys.version_info[:2] < before
+
+    @property
+    def place(self) -> tuple[bool, list[int], str]:
+        """Where its promise stands in the list: numbers of the design first, then what has none."""
+        numbers = re.findall(r"[0-9]+", self.promise)
+        return not self.promise[0].isdigit(), [int(number) for number in numbers], self.promise
 
     def problem(self) -> str | None:
         """Why it cannot be applied, if so."""
@@ -136,7 +144,7 @@ def check(mutants: Sequence[Mutant], jobs: int) -> list[str]:
         with ThreadPoolExecutor(jobs) as pool:
             verdicts = pool.map(verdict, usable, [original] * len(usable))
             for mutant, problem in zip(usable, verdicts, strict=True):
-                print(f"{'caught  ' if problem is None else 'NOT OK  '} {mutant.promise:6} {mutant.name}", flush=True)
+                print(f"{'caught  ' if problem is None else 'NOT OK  '} {mutant.promise:14} {mutant.name}", flush=True)
                 if problem is not None:
                     wrong.append(f"{mutant.area}/{mutant.name}: {problem}")
     return wrong
@@ -152,8 +160,8 @@ def main() -> int:
     arguments = parser.parse_args()
     mutants = [one for one in mutants_in(arguments.areas) if arguments.only is None or arguments.only in one.name]
     if arguments.list:
-        for mutant in sorted(mutants, key=lambda one: [int(part) for part in one.promise.split(".")]):
-            print(f"{mutant.promise:6} {mutant.name:50} {', '.join(mutant.tests)}")
+        for mutant in sorted(mutants, key=lambda one: one.place):
+            print(f"{mutant.promise:14} {mutant.name:50} {', '.join(mutant.tests)}")
         return 0
     wrong = check(mutants, arguments.jobs)
     print(f"{len(mutants)} mutants, {len(wrong)} problems", *wrong, sep="\n")

@@ -257,10 +257,9 @@ async def program(steps: list[Step]) -> Effectful[list[str]]:  # noqa: C901, PLR
                 seen.append((yield Tick(number)))
             case Relay(number):
                 seen.append((yield Send(number)))
-            case Ask(about, None):
-                seen.append((yield Question(about)))
-            case Ask(about, int(minutes)):
-                seen.append((yield Question(about).within(timedelta(minutes=minutes))))
+            case Ask(about, minutes):
+                asked = Question(about)
+                seen.append((yield asked if minutes is None else asked.within(timedelta(minutes=minutes))))
             case Pass(minutes):
                 yield Clock.sleep(timedelta(minutes=minutes))
             case Hold(inner, beside):
@@ -344,10 +343,14 @@ def _branches(inner: st.SearchStrategy[list[Step]], least: int = 0) -> st.Search
     return st.lists(inner, min_size=2, max_size=3) | st.lists(inner, min_size=least, max_size=2)
 
 
+def _alone(step: Step) -> list[Step]:
+    return [step]
+
+
 def _calm(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
     inner = _inner(steps)
     branches = _branches(inner)
-    failing = st.builds(lambda step: [step], _calls(_bad_numbers))
+    failing = _calls(_bad_numbers).map(_alone)
     return st.one_of(
         st.builds(All, branches, st.booleans()),
         st.builds(Map, branches, st.none() | st.integers(1, 2), st.booleans()),
@@ -370,7 +373,7 @@ def _wild(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
     )
     return st.one_of(
         concurrent,
-        st.builds(lambda step: Try([step]), concurrent),
+        st.builds(Try, concurrent.map(_alone)),
         _calm(steps),
         st.builds(Ask, _texts, _minutes),
         _calls(_bad_numbers),

@@ -44,7 +44,7 @@ async def all_wait() -> None:
         await trio.testing.wait_all_tasks_blocked()
         return
     here = asyncio.current_task()
-    while any(_can_move(task) for task in asyncio.all_tasks() if task is not here):
+    while any(_can_move(task) for task in asyncio.all_tasks() if task is not here):  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0)
 
 
@@ -273,9 +273,7 @@ async def step(
             if log is None:
                 outcome = await start(comp, *world.handlers, id=RUN, seed="seed", into=into, observe=[world.shoot])
             else:
-                outcome = await resume(
-                    comp, log, *world.handlers, answers=given, into=into, observe=[world.shoot]
-                )
+                outcome = await resume(comp, log, *world.handlers, answers=given, into=into, observe=[world.shoot])
             outcomes.append(outcome)
         if not outcomes:
             outcomes.append(None)

@@ -276,7 +276,7 @@ async def test_a_value_that_does_not_fit_is_refused_at_its_line() -> None:
 
 
 async def test_a_logged_value_of_another_type_is_an_error() -> None:
-    """A value that no longer decodes is an UndecodableError, where it is replayed and where it is still in the channel."""
+    """A value that no longer decodes is an UndecodableError: where it is replayed, and in the channel too."""
 
     @computation
     async def body() -> Effectful[str]:
@@ -322,7 +322,7 @@ async def test_what_is_in_a_closed_channel_can_still_be_received() -> None:
         yield Ask("go")
         seen: list[str] = []
         for effect in (queue.receive(), queue.receive(), queue.send("b"), queue.receive()):
-            seen.append((yield asking(effect)))
+            seen.append((yield asking(effect)))  # noqa: PERF401 - a comprehension cannot yield
         yield Return(seen)
 
     outcome = suspended(await start(body(), *Desk().handlers, *handlers))
@@ -454,7 +454,7 @@ async def test_cleanup_waits_at_a_channel_for_its_grace_time() -> None:
 
 
 async def test_what_a_stopped_receiver_never_saw_is_for_the_next_one() -> None:
-    """A value that arrives in the moment in which its receiver is stopped is not lost: another one gets it, in order."""
+    """A value that arrives as its receiver is stopped is not lost: another one gets it, in order."""
 
     @computation
     async def body() -> Effectful[list[str]]:
@@ -464,7 +464,7 @@ async def test_what_a_stopped_receiver_never_saw_is_for_the_next_one() -> None:
         yield Return([*got, (yield line.receive())])
 
     for _ in range(8):  # who is stepped first is chance
-        outcome = completed(await start(body(), *handlers))
+        outcome = completed(await start(body(), *Desk().handlers, *handlers))
         assert outcome.value == ["first", "second"]
         await comes_to_the_same(body(), outcome, *handlers)
 
@@ -733,9 +733,11 @@ async def root_calls() -> Effectful[str]:
 
 async def test_no_deadlock_in_the_replay_of_a_run_that_is_under_way() -> None:
     """`replay` performs nothing: strands that have to stop there do not leave the others waiting for one another."""
-    for comp in (root_calls(), Parallel.all(sends(line, "a", "hang"), receives(line)), Parallel.all(
-        receives(line), sends(line, "a", "hang")
-    )):
+    for comp in (
+        root_calls(),
+        Parallel.all(sends(line, "a", "hang"), receives(line)),
+        Parallel.all(receives(line), sends(line, "a", "hang")),
+    ):
         desk = Desk()
         log = await host_cancelled(comp, *desk.handlers, *handlers, when=desk.at("hang"))
         outcome = suspended(await replay(comp, stored(log), *(other := Desk()).handlers, *handlers))

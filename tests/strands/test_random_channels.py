@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -260,7 +260,7 @@ plans: st.SearchStrategy[Plan] = st.builds(
     st.lists(st.builds(Producer, st.integers(0, 4), pauses, st.booleans(), st.booleans()), min_size=1, max_size=3),
     st.lists(st.builds(Consumer, pauses, st.booleans()), min_size=1, max_size=3),
     st.lists(
-        st.builds(Timed, numbers) | st.builds(Racing, numbers) | st.builds(Stopped, numbers) | st.builds(Giving, numbers),
+        st.one_of(*(st.builds(kind, numbers) for kind in (Timed, Racing, Stopped, Giving))),
         max_size=2,
     ),
 )
@@ -276,7 +276,6 @@ def each(examples: int) -> Any:
         derandomize=True,
         database=None,
         print_blob=True,
-        phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )
 

@@ -78,7 +78,9 @@ def check_ended(outcome: Outcome[Any]) -> None:
     assert not isinstance(outcome, Suspended)
     log = stored(outcome.log)
     assert [entry.id for entry in log.entries if entry.state == "started"] == [], f"{log}"
-    calls = {kind: [one for one in log.entries if one.sig.endswith(f"Outside.{kind}")] for kind in ("acquire", "release")}
+    calls = {
+        kind: [one for one in log.entries if one.sig.endswith(f"Outside.{kind}")] for kind in ("acquire", "release")
+    }
     held = [f'{{"what":{bytes(one.value).decode()}}}' for one in calls["acquire"] if one.state == "executed"]
     released = [bytes(one.data).decode() for one in calls["release"] if one.state == "executed"]
     assert sorted(held) == sorted(released), f"{log}"
