@@ -44,7 +44,7 @@ class Branch:
         """Run it in the current task, which becomes its strand's; raises but a cancellation from outside."""
         strand = self.strand
         strand.task = strand.current_task()
-        current_strand.set(strand)
+        token = current_strand.set(strand)
         try:
             if _goes_on(strand.sticky, shielded=shielded):
                 with strand.crew.new_scope() as strand.body:
@@ -54,6 +54,9 @@ class Branch:
             raise
         except BaseException as error:  # for whoever waits for this branch
             self.error = strip(error)
+        finally:  # what it leads to would keep a log alive
+            current_strand.reset(token)
+            strand.task = strand.body = None
 
 
 def _goes_on(signal: Signal | None, *, shielded: bool) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from typing_extensions import TypeVar
@@ -21,7 +21,6 @@ from typing_extensions import TypeVar
 from ._branch import Branch
 from ._chain import Pending
 from ._clock import Timer, due_in
-from ._effect import Effect, Kind
 from ._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 from ._strand import Strand, stopped
 
@@ -58,7 +57,7 @@ class Team(Pending):
         self._todo: deque[Branch] = deque()
         self._limit: float = 0
         self._first = self._settle = False
-        self._filling = self._deciding = False
+        self._filling = self._deciding = self._giving_way = False
         self._suspended = False
         self._cut = False
         """Whether a branch was stopped, though not from here."""
@@ -119,6 +118,10 @@ class Team(Pending):
         try:
             async with anyio.create_task_group() as self._group:
                 self._fill()
+                failed = next((task for task in strand.tasks if task.error is not None), None)
+                if failed is not None and self.gives_way and strand.sticky is None and not self.frame.shielded:
+                    strand.stop(TaskFailed(failed))
+                    self.interrupt(TaskFailed(failed))
                 if self._live:
                     await self.wait()
                 if timer.is_due and self._live:
@@ -172,6 +175,9 @@ class Team(Pending):
             self._group.start_soon(self._serve, branch)
         self._filling = False
 
+    def _may_start(self) -> bool:
+        return self.decided or self._giving_way or stopped(self.frame) is None
+
     def start(self, branch: Branch, ended: Callable[[], None]) -> None:
         """Run *branch* in the background of the run; *ended* is called at its end."""
         crew = self.frame.strand.crew
@@ -211,11 +217,14 @@ class Team(Pending):
         finally:
             del self._live[branch]
             self._note(branch)
+            for scope in branch.scope.outwards():
+                scope.close()
             self._fill()
             # Who waits can move before the last branch no longer can.
             if self._ended is not None:
                 self._settle_task(branch)
                 self._ended()
+                self._ended = None
             elif not self._live and self._timer is not None:
                 self._timer.wake()
             self.frame.strand.crew.rest()
@@ -266,8 +275,7 @@ class Team(Pending):
             self._fill()
             if not self._deciding:
                 self._deciding = True
-                self.frame.strand.crew.go()
-                self._group.start_soon(self._decide_later)
+                self._later(self._decide)
             return
         self.decide([place for branch in self._live for place in self.places(branch.strand)])
         if not self.decided:
@@ -275,24 +283,38 @@ class Team(Pending):
             for branch in list(self._live):
                 branch.strand.interrupt(RunCancel())
 
-    async def _decide_later(self) -> None:
-        """What is logged comes first."""
-        try:
-            while self.is_early():  # noqa: ASYNC110 - the end of a replay is no event
-                await anyio.sleep(POLL)
-            self._decide()
-        finally:
-            self.frame.strand.crew.rest()
+    def _later(self, act: Callable[[], None]) -> None:
+        """Call *act* when all branches have come to the end of their logs: what is logged comes first."""
+
+        async def wait() -> None:
+            try:
+                while self._live and self.is_early():  # noqa: ASYNC110 - the end of a replay is no event
+                    await anyio.sleep(POLL)
+                act()
+            finally:
+                self.frame.strand.crew.rest()
+
+        self.frame.strand.crew.go()
+        self._group.start_soon(wait)
+
+    def _interrupt_later(self, signal: TaskFailed) -> None:
+        if not self._giving_way:
+            self._giving_way, self._limit = True, math.inf
+            self._fill()
+            self._later(lambda: self.interrupt(signal))
 
     # -- for whoever stops the strand --------------------------------------------------------------------------------
 
     def interrupt(self, signal: Signal) -> None:
         """Let *signal* reach all branches."""
-        if not (isinstance(signal, RunCancel) and self.frame.shielded):
-            self._todo.clear()
         if isinstance(signal, TaskFailed):
+            if not self.decided and not self.frame.shielded and self.is_early():
+                self._interrupt_later(signal)
+                return
             self.give_way(signal)
             signal = RunCancel()
+        if not self.frame.shielded or not isinstance(signal, RunCancel):
+            self._todo.clear()
         for branch in list(self._live):
             branch.strand.interrupt(signal)
 
@@ -337,6 +359,11 @@ class Team(Pending):
         """Whether it is still to be decided if the time is over first."""
         return True
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the log says how it has ended."""
+        return False
+
     def is_early(self) -> bool:
         """Whether a branch has not come to the end of its log, so that nothing can be decided."""
         return False
@@ -370,17 +397,3 @@ class Team(Pending):
     def ended_with(self, error: BaseException) -> BaseException:
         """The strand raises *error*; gives what it raises instead."""
         return error
-
-
-class Opening(Effect[Any], frozen=True):
-    """Family of the effects that open branches."""
-
-    __kind__ = Kind.CONTROL
-    __answer_form__ = Any
-
-    def answer(self, team: Team) -> Any:
-        """What is answered, of the *team* that was made."""
-        return team
-
-    def __perform__(self, frame: Frame) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - in place of None
-        return self.answer(Team(frame))

@@ -94,6 +94,7 @@ class Task(Generic[T_co]):
         self._ended = True
         for wake in self._wake:
             wake()
+        self._wake.clear()
         if self.error is not None:
             self._frame.strand.fail(TaskFailed(self))
 
@@ -142,7 +143,7 @@ class Task(Generic[T_co]):
     async def stop(self, frame: Frame) -> None:
         """Stop it, and wait until it has done its cleanup."""
         await self.catch_up()
-        if not self._ended and self._branch.strand.sticky is None:
+        if not self._ended and self._branch.strand.sticky is None and not self._team.is_settled:
             self._team.stop()
         await self._wait_unless_stopped(frame)
         if self._branch.has_returned:
@@ -153,7 +154,7 @@ class Task(Generic[T_co]):
     async def stop_for(self, signal: Signal | None, frame: Frame) -> None:
         """Stop it because its activation ends with an error, or with *signal*; wait until it has done its cleanup."""
         await self.catch_up()
-        if not self._ended and self._branch.strand.sticky is None:
+        if not self._ended and self._branch.strand.sticky is None and not self._team.is_settled:
             if isinstance(signal, TaskFailed):
                 self._team.interrupt(signal)
             else:

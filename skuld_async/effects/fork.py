@@ -8,9 +8,10 @@ import msgspec
 from typing_extensions import TypeVar, override
 
 from skuld_async._branch import branch_of, name_in_log
-from skuld_async._branches import Opening, Team
+from skuld_async._branches import Team
 from skuld_async._effect import Effect, Kind
 from skuld_async._misuse import MisuseError
+from skuld_async._opening import Opening
 from skuld_async._signals import Fault
 from skuld_async._tasks import Task
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from typing_extensions import TypeVar, override
 
 from skuld_async._branch import Branch, branch_of, name_in_log
-from skuld_async._branches import Opening, Team
+from skuld_async._branches import Team
 from skuld_async._clock import TimedOut
 from skuld_async._computation import Wrapped
 from skuld_async._errors import DeclarationError
 from skuld_async._hop import hop
+from skuld_async._opening import Opening
 
 if TYPE_CHECKING:
     from skuld_async._computation import Computation

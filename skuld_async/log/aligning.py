@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from skuld_async._branches import Opening
 from skuld_async._effect import Kind
+from skuld_async._opening import Opening
 from skuld_async._signals import Fault
 
 from . import divergence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec import UNSET
 
-from skuld_async._answers import InvalidAnswerError, NotWaitingError, TooLateError
+from skuld_async._answers import InvalidAnswerError, NotWaitingError, OtherQuestionError, TooLateError
 from skuld_async._clock import TimedOut, due_in
 from skuld_async._declared import Misfit, describe
 from skuld_async._signals import Fault, Suspend
@@ -144,6 +144,9 @@ class Questions:
             if not self._answers or frame.strand.crew.moving > 1:
                 return None
             answer = self._answers[0]
+            if not journal.allow_divergence:  # its question was given up on the way
+                run = self._book.log.header.run
+                raise Fault(OtherQuestionError(ref_of(run, answer.wait, answer.digest), ref_of(run, entry.id, digest)))
         self._answers.remove(answer)
         waits.check_question(entry, answer.to, self._book.log.header.run)
         return answer

@@ -21,12 +21,12 @@ import anyio
 import msgspec
 from msgspec import UNSET, Raw
 
-from skuld_async._branches import Opening
 from skuld_async._chain import Chain, caller
 from skuld_async._context import is_cancelled
 from skuld_async._effect import Kind
 from skuld_async._errors import EffectError, ResultError
 from skuld_async._frames import NOTHING
+from skuld_async._opening import Opening
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
 from skuld_async._signals import RunCancel, Signal, Suspend, TaskFailed
 from skuld_async.effects.atomic import AtomicEffect

@@ -202,6 +202,7 @@ class Session(Generic[T]):
             # What refers back to this session lets go of it: a log is freed with its outcome, not at some collection.
             self._rules = self._strand = self._crew.root = None
             self._questions.changed = self._crew.still = _nothing
+            self._book.live.clear()
 
     def _lifetime_failed(self, error: BaseException) -> None:
         if self._scope is None or not isinstance(error, Exception):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from skuld_async._branches import Opening, Team
+from skuld_async._branches import Team
+from skuld_async._opening import Opening
 from skuld_async._scopes import Route
 from skuld_async._signals import RunCancel, TaskFailed
 from skuld_async.effects.transaction import Begin
@@ -71,7 +72,7 @@ class StoppingStrand(LoggedStrand):
     @running.setter
     def running(self, value: bool) -> None:
         self._is_running = value
-        if value or not self.stack or not isinstance(self.sticky, TaskFailed | None):
+        if value or not self.stack or isinstance(self.waiting, Team) or not isinstance(self.sticky, TaskFailed | None):
             return
         place = self.stack[-1].place
         if place.serving is None and behind(place) == self.at:

@@ -27,9 +27,10 @@ from msgspec import UNSET
 from typing_extensions import override
 
 from skuld_async._branch import Branch
-from skuld_async._branches import POLL, Opening, Team
+from skuld_async._branches import POLL, Team
 from skuld_async._clock import due_in
 from skuld_async._frames import Frame
+from skuld_async._opening import Opening
 from skuld_async._scopes import ASYNC_FRAMED, Route
 from skuld_async._signals import Fault, RunCancel, Signal, Suspend, TaskFailed
 from skuld_async._strand import Strand
@@ -70,7 +71,7 @@ def concurrent(kind: type[Opening], journal: Journal, beside: Callable[[Journal]
             journal.book.pass_by(journal.book.lines_under(entry))
         if not _is_stopped_task(effect, entry):
             await wait_where_given_up(entry, frame)
-        if entry.state == "started":
+        if entry.state == "started" and not journal.book.lines_under(entry):  # else there is cleanup to do
             refuse_after_failure(entry, frame, journal)
         journal.book.split()
         journal.careful = True
@@ -172,6 +173,11 @@ class LoggedTeam(Team):
     @override
     def is_open(self) -> bool:
         return self._is_live and not self.decided
+
+    @property
+    @override
+    def is_settled(self) -> bool:
+        return not self._is_live
 
     @override
     def is_early(self) -> bool:

@@ -1,8 +1,9 @@
 """Random concurrent programs: workflows as data, side by side in every way; and the strategies that make them."""
 
 import functools
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -221,16 +222,21 @@ def answer(question: Question) -> str:
 def shown(said: Any) -> str:
     """What a step saw, the same on each run."""
     if isinstance(said, BaseExceptionGroup):
-        return f"{said.message} {[shown(error) for error in said.exceptions]}"
+        return f"{said.message} {_all_shown(cast('Sequence[Any]', said.exceptions))}"  # pyright: ignore[reportUnknownMemberType]
     if isinstance(said, BaseException):
         return f"{type(said).__name__} {said}"
     if isinstance(said, TimedOut):
         return "timed out"
     if isinstance(said, Won):
-        return f"{said.name} with {shown(said.value)}"
+        return f"{said.name} with {shown(said.value)}"  # pyright: ignore[reportUnknownMemberType] - of whatever type
     if isinstance(said, tuple | list):
-        return f"{type(said).__name__} {[shown(one) for one in said]}"
+        kind = "tuple" if isinstance(said, tuple) else "list"
+        return f"{kind} {_all_shown(cast('Sequence[Any]', said))}"
     return f"{said}"
+
+
+def _all_shown(said: Sequence[Any]) -> list[str]:
+    return [shown(one) for one in said]
 
 
 @computation

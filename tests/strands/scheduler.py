@@ -186,12 +186,13 @@ async def finish(
 
 async def _finish_hot(comp: Computation[Any], world: World, log: Log | None, cancel_at: int | None) -> Outcome[Any]:
     options: dict[str, Any] = {"id": RUN, "seed": "seed"} if log is None else {"log": log}
+    found: Outcome[Any] | None = None
     async with (
         open_session(comp, *world.handlers, observe=[world.shoot], **options) as session,
         anyio.create_task_group() as group,
     ):
         world.log = session.log
-        while True:
+        while found is None or isinstance(found, Suspended):
             await all_wait()
             world.shoot()
             if cancel_at is not None and world.moves >= cancel_at:
@@ -201,10 +202,10 @@ async def _finish_hot(comp: Computation[Any], world: World, log: Log | None, can
             moves = [*world.ends(), *world.passes(), *answers(session)]
             if moves:
                 await world.move(moves)
-                continue
-            outcome = await _outcome(session, world)
-            if outcome is not None and not isinstance(outcome, Suspended):
-                return outcome
+            else:
+                found = await _outcome(session, world)
+    assert found is not None
+    return found
 
 
 async def _outcome(session: Session[Any], world: World) -> Outcome[Any] | None:
@@ -228,20 +229,25 @@ def answers(session: Session[Any]) -> list[Move]:
     """The answers that may be given now."""
 
     def give(wait: Wait) -> Move:
-        return lambda: session.answer(programs.answer(session._questions.asked[wait.id]), to=wait)
+        return lambda: session.answer(_answer(wait), to=wait)
 
     return [give(wait) for wait in session.log.waits if session._questions.is_parked(wait.id)]
+
+
+def _answer(wait: Wait) -> str:
+    return programs.answer(msgspec.json.decode(wait.question, type=Question))
 
 
 async def _finish_cold(comp: Computation[Any], world: World, log: Log | None) -> Outcome[Any]:
     given: dict[str, str] = {}
     while True:
         outcome = await step(comp, world, log, given)
+        assert outcome is not None
         if not isinstance(outcome, Suspended):
             return outcome
         log = stored(outcome.log)
         given = {
-            wait.ref: programs.answer(msgspec.json.decode(wait.question, type=Question))
+            wait.ref: _answer(wait)
             for wait in outcome.waits
             if (wait.deadline is None or wait.deadline > world.clock.now) and world.chance.random() < 0.5
         }

@@ -23,7 +23,7 @@ CUTS = 6 * TIMES
 seeds = st.integers(0, 2**16)
 
 
-def each(examples: int) -> Any:
+def each(examples: int) -> settings:
     """The settings of a test that tries so many programs."""
     return settings(
         max_examples=examples * TIMES,
