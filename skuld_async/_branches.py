@@ -175,9 +175,6 @@ class Team(Pending):
             self._group.start_soon(self._serve, branch)
         self._filling = False
 
-    def _may_start(self) -> bool:
-        return self.decided or self._giving_way or stopped(self.frame) is None
-
     def start(self, branch: Branch, ended: Callable[[], None]) -> None:
         """Run *branch* in the background of the run; *ended* is called at its end."""
         crew = self.frame.strand.crew

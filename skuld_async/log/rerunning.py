@@ -1,8 +1,9 @@
 """Rerun: the log of a failed run, cut so that the effect that failed it is performed again.
 
 In the strand of that effect, all that came behind it goes. Outwards from there: the concurrent effect that opened the
-strand is open again, what came behind it goes, and its other branches stand where they were before they were stopped.
-Where something outside was performed after the failure, the cut is refused unless it is forced.
+strand is open again, what came behind it goes, and its other branches stand where they were before they were stopped;
+those that failed by themselves are cut as well. Where something outside was performed after the failure, the cut is
+refused unless it is forced.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from skuld_async._errors import RerunRefusedError
+from skuld_async.effects.fork import Fork
 from skuld_async.effects.transaction import Begin
 
 from .book import ROOT, opened_by, strand_of
-from .entry import COMMITTED, Entry
+from .entry import COMMITTED, Entry, ErrorData
 from .log import copy_of
 from .moving import is_behind
 from .nesting import count_nested
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .log import Log
 
@@ -66,9 +68,26 @@ class _Cut:
     def at(self, cause: Entry) -> None:
         """Make the cut at *cause*."""
         made = self.made
+        first, is_undone = self._at(self._first(cause))
+        self._check(first)
+        removed = {**self.gone, **{entry.id: entry for entry in self.undone}}
+        made.dropped += sorted(self.gone.values(), key=lambda entry: self.order[entry.id])
+        made.entries = [self.again.get(entry.id, entry) for entry in made.entries if entry.id not in removed]
+        made.header.suffix += not is_undone
+
+    def _at(self, cause: Entry, inside: str = "") -> tuple[Entry, bool]:
+        """Cut at *cause*, and outwards from there to the branches of *inside*.
+
+        Returns:
+            Where it was cut, and whether that is a transaction.
+        """
         line = self.lines[strand_of(cause.id)]
         failed = _failed(line, line.index(cause))
         last = line[failed[-1]]
+        inner = None if last.error is UNSET or last.error.declared else self._failed_in(last)
+        if inner is not None:
+            self._start([line[place] for place in failed])
+            return self._at(inner, inside)
         transaction = self._transaction(last)
         if transaction is not None:
             self._in_transaction(cause, transaction, [line[place] for place in failed])
@@ -77,12 +96,39 @@ class _Cut:
             first = last
             self._in_line(line, failed)
             self._beside("", first)
-        self._outwards(strand_of(first.id), first)
-        self._check(first)
-        removed = {**self.gone, **{entry.id: entry for entry in self.undone}}
-        made.dropped += sorted(self.gone.values(), key=lambda entry: self.order[entry.id])
-        made.entries = [self.again.get(entry.id, entry) for entry in made.entries if entry.id not in removed]
-        made.header.suffix += transaction is None
+        self._outwards(strand_of(first.id), first, inside)
+        return first, transaction is not None
+
+    def _first(self, cause: Entry) -> Entry:
+        """*cause*, or what failed first, where *cause* is of the cleanup of a branch that was stopped by that."""
+        path = strand_of(cause.id)
+        while path != ROOT:
+            opened = self._entry(opened_by(path))
+            if _was_stopped(opened, path):
+                return self._failed_in(opened) or cause
+            path = strand_of(opened.id)
+        return cause
+
+    def _entry(self, id_: str) -> Entry:
+        return next(entry for entry in self.lines[strand_of(id_)] if entry.id == id_)
+
+    def _failed_in(self, opened: Entry, but: str = "") -> Entry | None:
+        """The entry that failed the first of the branches of *opened* that failed by themselves, beside *but*."""
+        return next(iter(self._all_failed_in(opened, but)), None)
+
+    def _all_failed_in(self, opened: Entry, but: str = "") -> list[Entry]:
+        error = opened.error
+        if error is UNSET:
+            return []
+        names = ["1"] if opened.strands is UNSET else opened.strands.failed
+        errors = error.children if len(names) > 1 else [error]
+        found: list[Entry] = []
+        for name, one in zip(names, errors, strict=False):
+            path = f"{opened.id}.{name}"
+            if path != but and not _was_stopped(opened, path):
+                same = (entry for entry in reversed(self.lines.get(path, [])) if _is_same(entry.error, one))
+                found += [entry for entry in same][:1]
+        return found
 
     def _in_transaction(self, cause: Entry, transaction: Entry, failed: Sequence[Entry]) -> None:
         if not self.force and transaction.value == COMMITTED:
@@ -110,46 +156,58 @@ class _Cut:
             again.pop()
         self._start(again)
 
-    def _outwards(self, path: str, first: Entry) -> None:
-        """Open again what opened the strand of *path*, and so on to the root."""
-        while path != ROOT:
-            opened = opened_by(path)
-            outer = self.lines[strand_of(opened)]
-            place = next(number for number, entry in enumerate(outer) if entry.id == opened)
-            self._start([outer[place]])
-            self._beside(path, outer[place])
-            if outer[place].sig == "fork":
-                self._from_where_it_was_cut(outer, opened, first)
+    def _outwards(self, path: str, first: Entry, inside: str) -> None:
+        """Open again what opened the strand of *path*, and so on to the branches of *inside*, or to the root."""
+        while path != ROOT and opened_by(path) != inside:
+            opened = self._entry(opened_by(path))
+            outer = self.lines[strand_of(opened.id)]
+            self._start([opened])
+            self._beside(path, opened)
+            if opened.sig == Fork.__sig__:
+                self._from_where_it_was_cut(outer, opened.id, first)
             else:
-                self._remove(outer[place + 1 :])
-            path = strand_of(opened)
+                self._remove(outer[outer.index(opened) + 1 :])
+            path = strand_of(opened.id)
 
     def _beside(self, path: str, opened: Entry) -> None:
-        """Let the branches that *opened* has opened beside the one of *path* stand where they were."""
-        for other, line in self.lines.items():
-            if other.startswith(f"{opened.id}.") and not f"{other}/".startswith(f"{path}/"):
-                self._before_it_was_stopped(line, opened)
+        """Let the branches that *opened* has opened beside the one of *path* stand where they were.
 
-    def _before_it_was_stopped(self, line: list[Entry], opened: Entry) -> None:
-        """Let a strand beside the failed one stand where it was before that stopped it."""
+        Those that failed by themselves are cut where they failed.
+        """
+        others = self._all_failed_in(opened, path) if path else []
+        cut = {path, *(strand_of(other.id) for other in others)}
+        for other in others:
+            self._at(other, opened.id)
+        for other_path, line in self.lines.items():
+            if other_path.startswith(f"{opened.id}.") and not any(f"{other_path}/".startswith(f"{one}/") for one in cut):
+                self._rewind(line, lambda entry: _is_stopped(entry, "run-cancel"), opened)
+
+    def _rewind(self, entries: Sequence[Entry], is_stopped: Callable[[Entry], bool], opened: Entry) -> bool:
+        """Let a strand beside the failed one stand where it was before that stopped it; gives whether it was stopped."""
         stopped = [] if opened.strands is UNSET else opened.strands.stopped
-        for number, entry in enumerate(line):
-            if entry.error is not UNSET and entry.error.kind == "run-cancel":
+        for number, entry in enumerate(entries):
+            if is_stopped(entry):
                 self._start([entry])
-                self._remove(line[number + 1 :])
-                return
-            if number + 1 < len(line) and any(is_behind(line[number + 1].id, at) for at in stopped):
-                self._remove(line[number + 1 :])
-                return
+                self._beside("", entry)
+                if entry.sig == Fork.__sig__:
+                    continue  # the strand went on meanwhile
+                end = number + 1 + count_nested(entries, number)
+                if entry.sig == Begin.__sig__:
+                    self.undone += entries[number + 1 : end]
+                else:
+                    self._rewind(entries[number + 1 : end], is_stopped, opened)
+                self._remove(entries[end:])
+                return True
+            if number + 1 < len(entries) and any(is_behind(entries[number + 1].id, at) for at in stopped):
+                self._remove(entries[number + 1 :])
+                return True
+        return False
 
     def _from_where_it_was_cut(self, line: list[Entry], fork: str, first: Entry) -> None:
         """Remove what the strand that forked the failed task did after that was noticed."""
-        for number, entry in enumerate(line):
-            if entry.error is not UNSET and entry.error.kind == "task" and entry.error.type == fork:
-                self._start([entry])
-                self._remove(line[number + 1 :])
-                return
-        self._remove([entry for entry in line if self.order[entry.id] > self.order[first.id]])
+        place = next(number for number, entry in enumerate(line) if entry.id == fork)
+        if not self._rewind(line[place + 1 :], lambda entry: _is_stopped(entry, "task", fork), line[place]):
+            self._remove([entry for entry in line if self.order[entry.id] > self.order[first.id]])
 
     def _transaction(self, entry: Entry) -> Entry | None:
         """The outermost transaction that *entry* belongs to, or is."""
@@ -183,6 +241,19 @@ class _Cut:
             raise _refused(self.log, problem, "If these may stand, use rerun(comp, log, *handlers, force=True).")
 
 
+def _is_stopped(entry: Entry, kind: str, by: str = "") -> bool:
+    return entry.error is not UNSET and entry.error.kind == kind and entry.error.type == by
+
+
+def _was_stopped(opened: Entry, path: str) -> bool:
+    """Whether the branch of *path* was stopped by what was decided in *opened*."""
+    return opened.strands is not UNSET and any(at.startswith(f"{path}/") for at in opened.strands.stopped)
+
+
+def _is_same(error: ErrorData | UnsetType, other: ErrorData) -> bool:
+    return error is not UNSET and (error.type, error.message) == (other.type, other.message)
+
+
 def _failed(entries: Sequence[Entry], index: int) -> list[int]:
     """The effect that failed the run; then the request of its handler that failed it; and so on inwards.
 
@@ -194,7 +265,7 @@ def _failed(entries: Sequence[Entry], index: int) -> list[int]:
         outer = found[-1]
         for inner in range(outer + 1, outer + 1 + count_nested(entries, outer)):
             nested = entries[inner].error
-            if nested is not UNSET and (nested.type, nested.message) == (error.type, error.message):
+            if nested is not UNSET and _is_same(nested, error):
                 found.append(inner)
                 error = nested
                 break

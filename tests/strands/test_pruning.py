@@ -10,7 +10,6 @@ from msgspec import Struct
 from skuld_async import (
     AtomicState,
     Channel,
-    Completed,
     DivergenceError,
     Effect,
     Effectful,
@@ -75,7 +74,7 @@ async def priced(cents: int) -> Effectful[Price]:
 
 async def finished(comp: Any, *handlers: Any, **more: Any) -> Outcome[Any]:
     """The outcome of *comp*, each question of which is answered in a process of its own."""
-    outcome: Any = await start(comp, *handlers, **more)
+    outcome: Outcome[Any] = await start(comp, *handlers, **more)
     while isinstance(outcome, Suspended):
         given = {wait.ref: "yes" for wait in outcome.waits}
         outcome = await again(comp, outcome.log, *handlers, answers=given, **more)
@@ -138,7 +137,8 @@ async def test_a_replay_needs_no_option() -> None:
     """A log says by itself what was pruned: it is replayed and resumed with the option and without."""
     comp = Parallel.all(tells("a", "b"), tells("c"))
     outcome = completed(await start(comp, *Desk().handlers, prune_branches=True))
-    for options in ({}, {"prune_branches": True}, {"prune_branches": False}):
+    each: list[Any] = [{}, {"prune_branches": True}, {"prune_branches": False}]
+    for options in each:
         same = completed(await replay(comp, stored(outcome.log), *Desk().handlers, **options))
         assert same.value == outcome.value
         assert same.cells == outcome.cells
@@ -227,6 +227,7 @@ async def test_what_inner_scopes_hold_is_told_there() -> None:
 
 async def test_a_handler_that_was_passed_over_has_told_it_too() -> None:
     """Branches that a handler opened are pruned as well; what they told is told again on replay."""
+
     class Deep(Effect[int], frozen=True):
         """Its handler opens branches."""
 
@@ -311,6 +312,7 @@ async def test_what_wraps_a_call_is_pruned() -> None:
 
 async def test_timeouts_and_tasks_keep_their_entries() -> None:
     """Only `all`, `map` and `race` are pruned; inside of others they are."""
+
     @computation
     async def both() -> Effectful[str]:
         yield Return("".join((yield Parallel.all(calls("a"), calls("b")))))
@@ -391,7 +393,7 @@ async def drains(times: int) -> Effectful[list[int]]:
 
 
 async def test_what_a_mark_holds_of_shared_cells_survives() -> None:
-    """A mark may be the last that knows of a shared value: no value of a channel is lost by its pruning, none doubled."""
+    """A mark may be the last that knows of a shared value: its pruning loses and doubles no value of a channel."""
 
     @computation
     async def body() -> Effectful[tuple[list[int], list[int], int]]:
@@ -427,7 +429,7 @@ async def test_what_went_through_a_channel_survives() -> None:
         yield queue.close()
         rest: list[int] = []
         for _ in range(4):
-            rest.append((yield queue.receive()))
+            rest.append((yield queue.receive()))  # noqa: PERF401 - a comprehension cannot yield
         yield Return([*got, *rest])
 
     outcome = completed(await finished(body(), *Desk().handlers, *shared, prune_branches=True))
@@ -558,11 +560,11 @@ async def test_pruning_may_begin_and_end_with_any_resume() -> None:
         yield Return([*got, *more])
 
     outcome: Any = await start(body(), *Desk().handlers)
-    for options in ({"prune_branches": True}, {"prune_branches": True}, {}):
+    each: list[Any] = [{"prune_branches": True}, {"prune_branches": True}, {}]
+    for options in each:
         given = {wait.ref: "!" for wait in outcome.waits}
         outcome = await again(body(), outcome.log, *Desk().handlers, answers=given, **options)
-    assert isinstance(outcome, Completed)
-    assert outcome.value == ["a!", "b!", "c!", "d!"]
+    assert completed(outcome).value == ["a!", "b!", "c!", "d!"]
     assert outcome.output(notes) == ["a", "b", "c", "d"]
     assert [entry.id for entry in outcome.log.entries if entry.id.startswith("0/2.")] == []
     await comes_to_the_same(body(), outcome)

@@ -19,6 +19,7 @@ from skuld_async import (
     ChannelClosedError,
     Completed,
     Computation,
+    Effect,
     Effectful,
     Handler,
     Log,
@@ -181,7 +182,8 @@ async def fetch() -> Effectful[str]:
 @computation
 async def nothing() -> Effectful[None]:
     await anyio.lowlevel.checkpoint()
-    for item in ():
+    nobody: tuple[Effect[Any], ...] = ()
+    for item in nobody:
         yield item
 
 
@@ -219,7 +221,7 @@ async def give(channel: Channel[int], value: int) -> Effectful[None]:
 
 @computation
 async def produce_all(plan: Plan) -> Effectful[None]:
-    tasks = []
+    tasks: list[Any] = []
     for place, one in enumerate(plan.producers):
         if one.as_task:
             tasks.append((yield fork(produce(plan, place))))
@@ -265,10 +267,11 @@ plans: st.SearchStrategy[Plan] = st.builds(
     ),
 )
 seeds = st.integers(0, 2**16)
-options = st.sampled_from([{}, {"prune_branches": True}, {"state_keys": []}])
+choices: list[Any] = [{}, {"prune_branches": True}, {"state_keys": []}]
+options = st.sampled_from(choices)
 
 
-def each(examples: int) -> Any:
+def each(examples: int) -> settings:
     """The settings of a test that tries so many programs."""
     return settings(
         max_examples=examples * TIMES,
