@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from typing_extensions import TypeVar
 
-from ._computation import Wrapped, check_computation
+from ._computation import Computation, Definition, Wrapped
 from ._context import current_strand
 from ._effect import Effect, label_of
+from ._errors import DeclarationError
 from ._frames import strip
 from ._hop import hop
 from ._pump import drive
 from ._signals import RunCancel
 
 if TYPE_CHECKING:
-    from ._computation import Computation
     from ._frames import Frame
     from ._scopes import Scope
     from ._signals import Signal
@@ -87,5 +87,11 @@ def branch_of(name: str, given: Any, verb: str) -> Branch:
     """The branch *name* of what *verb* was given; raises `DeclarationError` where it can be none."""
     if isinstance(given, Effect):
         return Branch(name, Requested(given))  # pyright: ignore[reportUnknownArgumentType] - of whatever answer
-    check_computation(given, verb)
-    return Branch(name, given)
+    if isinstance(given, Computation):
+        return Branch(name, given)  # pyright: ignore[reportUnknownArgumentType] - of whatever result
+    if isinstance(given, Definition):
+        call: str = given.__wrapped__.__name__
+        raise DeclarationError(f"{verb}({call})", "it is not called", f"give {call}(...), with its arguments")
+    problem = "this is neither a computation nor an effect"
+    way_out = "give fetch(order), fetch being a @computation, or Bank.balance(account); unpack a list: *branches"
+    raise DeclarationError(f"{verb}({given!r:.60})", problem, way_out)

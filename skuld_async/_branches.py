@@ -135,7 +135,7 @@ class Team(Pending):
 
     def time_out(self) -> None:
         """The time is over."""
-        if not self.decided and not self._suspended:
+        if not self.decided and not self._suspended and stopped(self.frame) is None:
             self.timed_out = True
             self._decide()
 
@@ -253,9 +253,7 @@ class Team(Pending):
             if not self._settle:
                 self._decide()
         elif isinstance(signal, RunCancel) and not branch.has_returned:
-            if not self.decided:  # it was stopped with all of them, in a session before
-                self._cut = True
-                self._todo = deque(one for one in self._todo if self.is_owed(one))
+            self._cut = not self.decided or self._cut
         elif branch.has_returned and self._first and self.won is None and self.may_win(branch):
             self.won = branch
             self._decide()
@@ -266,6 +264,8 @@ class Team(Pending):
             self.failed.clear()
             self.won = None
             return  # what cannot go on now would be stopped as well: that is left to the next resume
+        if stopped(self.frame) is not None:
+            return  # with all its branches, each at its place
         self._todo = deque(branch for branch in self._todo if self.is_owed(branch))
         if self.is_early():
             self._limit = math.inf

@@ -53,7 +53,10 @@ async def due_in(frame: Frame, after: timedelta) -> datetime:
     now: Any = Now().__perform__(frame) if route is None else route.function(Now())
     if hasattr(now, "__await__"):
         now = await now
-    due: datetime = now + after
+    try:
+        due: datetime = now + after
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)  # never
     return due
 
 

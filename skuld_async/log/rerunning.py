@@ -126,8 +126,7 @@ class _Cut:
         for name, one in zip(names, errors, strict=False):
             path = f"{opened.id}.{name}"
             if path != but and not _was_stopped(opened, path):
-                same = (entry for entry in reversed(self.lines.get(path, [])) if _is_same(entry.error, one))
-                found += [entry for entry in same][:1]
+                found += [entry for entry in self.lines.get(path, []) if _is_same(entry.error, one)][-1:]
         return found
 
     def _in_transaction(self, cause: Entry, transaction: Entry, failed: Sequence[Entry]) -> None:
@@ -179,11 +178,13 @@ class _Cut:
         for other in others:
             self._at(other, opened.id)
         for other_path, line in self.lines.items():
-            if other_path.startswith(f"{opened.id}.") and not any(f"{other_path}/".startswith(f"{one}/") for one in cut):
+            if other_path.startswith(f"{opened.id}.") and not any(
+                f"{other_path}/".startswith(f"{one}/") for one in cut
+            ):
                 self._rewind(line, lambda entry: _is_stopped(entry, "run-cancel"), opened)
 
     def _rewind(self, entries: Sequence[Entry], is_stopped: Callable[[Entry], bool], opened: Entry) -> bool:
-        """Let a strand beside the failed one stand where it was before that stopped it; gives whether it was stopped."""
+        """Let a strand beside the failed one stand where it was before that stopped it; gives whether it was."""
         stopped = [] if opened.strands is UNSET else opened.strands.stopped
         for number, entry in enumerate(entries):
             if is_stopped(entry):

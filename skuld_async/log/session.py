@@ -17,7 +17,7 @@ from skuld_async._computation import Computation
 from skuld_async._context import current_strand
 from skuld_async._declared import Misfit, describe
 from skuld_async._effect import Effect
-from skuld_async._errors import DeploymentError, DivergenceError, LifetimeError, UnencodableError
+from skuld_async._errors import DeclarationError, DeploymentError, DivergenceError, LifetimeError, UnencodableError
 from skuld_async._frames import strip
 from skuld_async._pump import drive
 from skuld_async._run import fault_of, fault_that_stopped
@@ -81,6 +81,9 @@ class Session(Generic[T]):
         check_identity(log, comp)
         for answer in answers or ():
             answer.address(log, allow_divergence=allow_divergence)
+        if len({answer.wait for answer in answers or ()}) < len(answers or ()):
+            problem = "two answers are meant for one question"
+            raise DeclarationError("resume(..., answers=...)", problem, "give one answer for each question")
         self._expected = log.header.status
         if log.header.status in ("completed", "failed"):
             budget = 0  # nothing is left to be performed

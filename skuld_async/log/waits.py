@@ -73,7 +73,7 @@ def addressed(log: Log, to: Wait | str | None) -> Wait:
     for wait in open_waits:
         if wait.ref == ref:
             return wait
-    raise OtherQuestionError(ref, open_waits[-1].ref)
+    raise OtherQuestionError(ref, ", ".join(wait.ref for wait in open_waits[:10]))
 
 
 def check_question(entry: Entry, to: Wait | str | None, run: str) -> None:

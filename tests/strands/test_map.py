@@ -122,7 +122,7 @@ async def test_what_cannot_be_mapped_is_refused_at_once() -> None:
     for limit in (0, -1):
         with pytest.raises(DeclarationError, match=f"limit={limit} lets nothing run"):
             Parallel.map(Call, ["a"], limit=limit)
-    with pytest.raises(DeclarationError, match="this is no computation"):
+    with pytest.raises(DeclarationError, match="neither a computation nor an effect"):
         Parallel.map(str.upper, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

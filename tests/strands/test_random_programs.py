@@ -2,6 +2,7 @@
 
 import os
 import random
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -97,9 +98,9 @@ async def check_replay(steps: list[Step], first: Outcome[Any]) -> None:
 
 
 async def check_cut(steps: list[Step], shot: Shot, seed: int) -> Outcome[Any]:
-    """Go on from *shot* in another process, to the end, which is given."""
+    """Go on from *shot* in another process, now or some minutes later, to the end, which is given."""
     cut = Log.from_json(shot.log)
-    world = World(seed, shot.now)
+    world = World(seed, shot.now + timedelta(minutes=seed // 2 % 4))
     last = await finish(program(steps), world, cut, hot=bool(seed % 2))
     check_ended(last)
     logs = f"{cut}\n{last.log}"
