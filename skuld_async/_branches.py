@@ -135,7 +135,7 @@ class Team(Pending):
 
     def time_out(self) -> None:
         """The time is over."""
-        if not self.decided and not self._suspended and stopped(self.frame) is None:
+        if not self.decided and not self._suspended:
             self.timed_out = True
             self._decide()
 

@@ -132,7 +132,9 @@ class Cancellation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """That a run was cancelled, and where."""
 
     at: str
-    """Id of the request that it cut short; with a ``+``, of the one behind which the body was in its own await."""
+    """Id of the request that it cut short, ``0/0`` before the first step.
+
+    With a ``+`` it is the one behind which the body was in an await of its own."""
     reason: str
     also: list[str] = []
     """The same for each further strand."""

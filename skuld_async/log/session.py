@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NOT_BEGUN = "0/0"
+"""Where a run is cancelled that has not begun."""
+
 _POLL = 0.001
 """Seconds between two looks at a replay that a run cancel waits for."""
 
@@ -218,6 +221,8 @@ class Session(Generic[T]):
 
     async def _drive(self, scope: Scope) -> None:
         header = self.log.header
+        if self._journal.cancelled_at == _NOT_BEGUN:
+            self._journal.cancelled_at, self._early = None, RunCancel()
         self._strand = self._crew.root = strand = strand_on(self._journal, header.run, header.seed)
         strand.crew = self._crew
         if self._early is not None:
@@ -305,7 +310,7 @@ class Session(Generic[T]):
     def _cancel(self, reason: str) -> None:
         header = self.log.header
         strand = self._strand
-        at, *also = ["0/0+"] if strand is None else places_of(strand)
+        at, *also = [_NOT_BEGUN] if strand is None else places_of(strand)
         header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason), also)
         self._stop(RunCancel())
 

@@ -469,6 +469,26 @@ async def test_what_a_stopped_receiver_never_saw_is_for_the_next_one() -> None:
         await comes_to_the_same(body(), outcome, *handlers)
 
 
+async def test_what_is_taken_back_keeps_its_place() -> None:
+    """It comes before what was sent after it."""
+
+    @computation
+    async def gives() -> Effectful[None]:
+        yield queue.send("first")
+        yield queue.send("second")
+
+    @computation
+    async def body() -> Effectful[list[str]]:
+        won = yield Parallel.race(taker=queue.receive(), giver=gives())
+        got = [won.value] if won.name == "taker" else [(yield queue.receive())]
+        yield Return([*got, (yield queue.receive())])
+
+    for _ in range(8):  # who is stepped first is chance
+        outcome = completed(await start(body(), *Desk().handlers, *handlers))
+        assert outcome.value == ["first", "second"]
+        await comes_to_the_same(body(), outcome, *handlers)
+
+
 async def test_what_was_handed_over_is_released_wherever_the_run_dies() -> None:
     """A receive that acquires something: the receiver is stopped in the moment of getting it, and releases it once."""
 
@@ -612,7 +632,8 @@ async def test_a_scope_of_the_body_ends_a_wait() -> None:
     await comes_to_the_same(body(), outcome, *handlers)
 
 
-async def test_a_scope_that_is_cancelled_as_the_value_arrives() -> None:
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_scope_that_is_cancelled_as_the_value_arrives(first: bool) -> None:
     """What was handed over stays so, and the body has it; the scope ends its next await, on every replay too."""
 
     @computation
@@ -629,6 +650,8 @@ async def test_a_scope_that_is_cancelled_as_the_value_arrives() -> None:
         @computation
         async def gives() -> Effectful[None]:
             yield Call("before")
+            if first:
+                scope.cancel()
             yield line.send("value")
             scope.cancel()
 
@@ -1009,3 +1032,44 @@ async def test_a_transaction_that_dies_receives_again_what_it_had() -> None:
     ended = completed(await again(comp, Log.from_json(died), *other.handlers, *own))
     assert ended.value == (None, "A", "B")
     await comes_to_the_same(comp, ended, *own)
+
+
+async def test_what_a_dead_transaction_had_received_is_for_whoever_comes_first() -> None:
+    """It is in the channel again from the start of the resume, also for a strand that was waiting there."""
+
+    @computation
+    async def inside() -> Effectful[str]:
+        got = yield queue.receive()
+        yield Call("hang")
+        yield Return(got)
+
+    @computation
+    async def waits() -> Effectful[str]:
+        yield Call("gate")
+        yield Return((yield queue.receive()))
+
+    @computation
+    async def gives() -> Effectful[None]:
+        yield queue.send("a")
+        yield Call("hang too")
+        yield queue.send("b")
+
+    comp = Parallel.all(waits(), transact(inside()), gives())
+    own = [*handlers, Transaction.handler(unit)]
+    for _ in range(8):  # who is stepped first is chance
+        desk = Desk("gate")
+        into = Log()
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(start, comp, *desk.handlers, *own, into=into))
+                await desk.at("hang").wait()
+                desk.let("gate")
+                await anyio.wait_all_tasks_blocked()
+                died = into.to_json()
+                scope.cancel()
+        other = Desk("hang", "hang too")
+        other.let("hang", "hang too")
+        ended = completed(await again(comp, Log.from_json(died), *other.handlers, *own))
+        waited, booked, _ = ended.value
+        assert sorted([waited, booked]) == ["a", "b"]
+        await comes_to_the_same(comp, ended, *own)

@@ -262,7 +262,7 @@ async def test_what_cannot_race_is_refused_at_once() -> None:
         Parallel.race()
     with pytest.raises(DeclarationError, match="names cannot hold"):
         Parallel.race(**{"a/b": Call("a")})
-    with pytest.raises(DeclarationError, match="this is no computation"):
+    with pytest.raises(DeclarationError, match="neither a computation nor an effect"):
         Parallel.race(a=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -5,14 +5,32 @@ import random
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
 from skuld_async import Cancelled, Completed, Failed, Log, Outcome, Suspended, replay, resume
 
 from . import programs
-from .programs import Step, events, notes, program, total
+from .programs import (
+    All,
+    Ask,
+    Call,
+    Ensure,
+    Happen,
+    Hold,
+    Map,
+    Pass,
+    Put,
+    Race,
+    Relay,
+    Step,
+    Timed,
+    events,
+    notes,
+    program,
+    total,
+)
 from .scheduler import Shot, World, finish, step, stored
 
 TIMES = int(os.environ.get("RANDOM_PROGRAMS", "1"))
@@ -22,6 +40,29 @@ CUTS = 6 * TIMES
 """How many of the moments at which a run may die are tried."""
 
 seeds = st.integers(0, 2**16)
+
+# -- programs that chance finds rarely ---------------------------------------------------------------------------------
+
+TIMED_CLEANUP: list[Step] = [Ensure([], [Timed([Happen(1), Call(1)], 1)])]
+"""A cleanup that has a time of its own, and goes on to its end when that is over."""
+
+RACING_CLEANUP: list[Step] = [Ensure([], [Race([[Happen(1), Call(1)], [Happen(2), Call(2)], [Call(3)]])])]
+"""A race whose losers come to their ends too."""
+
+CALL_IN_A_HANDLER: list[Step] = [Timed([Relay(1)], 1)]
+"""A process that dies while a handler has a call out, and a time that is over before the next one."""
+
+ONE_AT_A_TIME: list[Step] = [Timed([Map([[Pass(3), Relay(21)], [Pass(4)], [Happen(8)]], limit=1)], 1)]
+"""Branches that have not begun when what holds them is stopped."""
+
+TIME_OVER_IN_CLEANUP: list[Step] = [Timed([Hold([Put(11)], [14, 19])], 3)]
+"""A time that is over while what was cancelled before does its cleanup."""
+
+WAITING_CLEANUP: list[Step] = [Ensure([Call(1), Call(2)], [All([[Pass(4)], [Call(2)]])])]
+"""A cleanup one of whose branches has no time to sleep."""
+
+ASKING_CLEANUP: list[Step] = [Ensure([], [All([[Ask("a"), Call(1), Ask("b")], [Call(2)]])])]
+"""A cleanup one of whose branches has asked before, and asks again."""
 
 
 def each(examples: int) -> settings:
@@ -121,6 +162,7 @@ def cuts(world: World, seed: int) -> list[tuple[Shot, int]]:
 
 @each(100)
 @given(programs.wild, seeds, st.booleans())
+@example(TIMED_CLEANUP, 0, True)
 async def test_a_replay_comes_to_the_same(steps: list[Step], seed: int, hot: bool) -> None:
     """The log of any program, whatever ended first, replayed comes to the same and performs nothing."""
     first = await finish(program(steps), World(seed), hot=hot)
@@ -132,6 +174,9 @@ async def test_a_replay_comes_to_the_same(steps: list[Step], seed: int, hot: boo
 
 @each(60)
 @given(programs.wild, seeds, st.booleans())
+@example(RACING_CLEANUP, 6, True)
+@example(CALL_IN_A_HANDLER, 0, False)
+@example(ONE_AT_A_TIME, 0, True)
 async def test_a_run_that_dies_anywhere_goes_on(steps: list[Step], seed: int, hot: bool) -> None:
     """Whatever was written when the process died, a resume comes to an end, whatever ends first now.
 
@@ -183,6 +228,9 @@ async def test_a_run_whose_host_is_cancelled_goes_on(steps: list[Step], seed: in
 
 @each(60)
 @given(programs.wild, seeds, st.integers(0, 12))
+@example(TIME_OVER_IN_CLEANUP, 1, 0)
+@example(WAITING_CLEANUP, 0, 1)
+@example(ASKING_CLEANUP, 0, 2)
 async def test_a_run_that_is_cancelled_does_its_cleanup(steps: list[Step], seed: int, moves: int) -> None:
     """A run cancel leaves nothing running and nothing held; each replay is cancelled, at the same places.
 
