@@ -463,16 +463,17 @@ async def test_all_effects_of_a_group_are_performed_again() -> None:
         said = yield Twice(name)
         yield Return(said + (yield Call(name)))
 
-    comp = Parallel.all(twice("x"), Parallel.all(twice("y"), calls("hang")), twice("z"))
+    comp = Parallel.all(twice("x"), twice("y"), twice("z"), calls("hang"))
     own = [Twice.handled_by(serve)]
     waiting = suspended(await start(comp, *(desk := mended("hang")).handlers, *own, id=RUN))
+    assert desk.arrived == ["hang"]
     given = {wait.ref: "yes" for wait in waiting.waits}
     outcome = failed(await again(comp, waiting.log, *Desk().handlers, *own, answers=given))
     error: Any = outcome.error
     assert len(error.exceptions) == 3
     broken.clear()
     ended, later = await run_again(comp, Failure(outcome, desk), *own)
-    assert completed(ended).value == ("XX", ("YY", "HANG"), "ZZ")
+    assert completed(ended).value == ("XX", "YY", "ZZ", "HANG")
     assert sorted(served) == sorted(later.arrived) == ["x", "y", "z"]
 
 

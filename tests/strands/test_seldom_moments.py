@@ -159,7 +159,8 @@ class Supplier:
 
 
 @port
-async def fetch() -> int: ...
+async def fetch() -> int:
+    return 0
 
 
 @computation
