@@ -108,7 +108,7 @@ class LoggedTeam(Team):
         if known is not None:
             self.decided = True
             self.timed_out = known.timed_out
-            if self._is_live:
+            if entry.state != "executed":  # a branch may have failed in the cleanup that it did then
                 journal.book.stop(known.stopped)
 
     # -- who runs ----------------------------------------------------------------------------------------------------
