@@ -20,6 +20,7 @@ from .programs import (
     Happen,
     Hold,
     Map,
+    Now,
     Pass,
     Put,
     Race,
@@ -54,6 +55,9 @@ CALL_IN_A_HANDLER: list[Step] = [Timed([Relay(1)], 1)]
 
 ONE_AT_A_TIME: list[Step] = [Timed([Map([[Pass(3), Relay(21)], [Pass(4)], [Happen(8)]], limit=1)], 1)]
 """Branches that have not begun when what holds them is stopped."""
+
+FAILING_CLEANUP: list[Step] = [Timed([Call(3), Ensure([Happen(5), Now(), Call(14)], [Call(5), Now()])], 1)]
+"""A time that is over, and a cleanup that fails."""
 
 TIME_OVER_IN_CLEANUP: list[Step] = [Timed([Hold([Put(11)], [14, 19])], 3)]
 """A time that is over while what was cancelled before does its cleanup."""
@@ -177,6 +181,7 @@ async def test_a_replay_comes_to_the_same(steps: list[Step], seed: int, hot: boo
 @example(RACING_CLEANUP, 6, True)
 @example(CALL_IN_A_HANDLER, 0, False)
 @example(ONE_AT_A_TIME, 0, True)
+@example(FAILING_CLEANUP, 1, True)
 async def test_a_run_that_dies_anywhere_goes_on(steps: list[Step], seed: int, hot: bool) -> None:
     """Whatever was written when the process died, a resume comes to an end, whatever ends first now.
 
