@@ -161,31 +161,31 @@ class Team(Pending):
         if self._filling:
             return  # an eager task has ended while it was started
         self._filling = True
-        strand, signal = self.frame.strand, stopped(self.frame)
+        signal = stopped(self.frame)
         if isinstance(signal, RunCancel) and not self.decided:  # what was under way has its cleanup to do
             self._todo = deque(branch for branch in self._todo if self.is_owed(branch))
         elif signal is not None and not self.decided:
             self._todo.clear()
         while self._todo and len(self._live) < self._limit:
             branch = self._todo.popleft()
-            self.enlist(branch)
-            branch.strand.opened_in = self.frame
-            self._live[branch] = self._begun[branch] = None
-            strand.crew.go()
+            self._begin(branch)
             self._group.start_soon(self._serve, branch)
         self._filling = False
+
+    def _begin(self, branch: Branch) -> None:
+        self.enlist(branch)
+        branch.strand.opened_in = self.frame
+        self._live[branch] = self._begun[branch] = None
+        self.frame.strand.crew.go()
 
     def start(self, branch: Branch, ended: Callable[[], None]) -> None:
         """Run *branch* in the background of the run; *ended* is called at its end."""
         crew = self.frame.strand.crew
         assert crew.group is not None
         self._order, self._settle, self._ended = [branch], True, ended
-        self.enlist(branch)
-        branch.strand.opened_in = self.frame
+        self._begin(branch)
         for scope in branch.scope.outwards():
             scope.whole()  # whoever forks it goes on, and changes what would be copied
-        self._live[branch] = None
-        crew.go()
         crew.group.start_soon(self._serve_in_background, branch)
 
     def stop(self) -> None:

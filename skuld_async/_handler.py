@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 import msgspec
 from typing_extensions import TypeForm, TypeVar, override
 
-from ._declared import Declared, declare
+from ._declared import Declared, Misfit, declare, describe
+from ._errors import DeclarationError
 from ._misuse import UnawaitedAnswerError
 from ._signals import Fault
 
@@ -96,6 +97,20 @@ class Handler:
     def install(self) -> Installed:
         """Make the functions and cells for one scope."""
         raise NotImplementedError
+
+
+class CellHandler(Handler):
+    """Answers *effects* by one cell, whose first value is checked where it is given."""
+
+    def __init__(self, label: str, declared: Declared[Any], effects: tuple[Any, ...], initial: Any) -> None:
+        self.label = label
+        self._declared = declared
+        self._effects = effects
+        try:
+            self._initial, _ = declared.admit(initial)
+        except Misfit as error:
+            problem = f"its first value does not fit the declared type ({error})"
+            raise DeclarationError(label, problem, f"give a value of the type {describe(declared.type)}") from None
 
 
 class FunctionHandler(Handler):

@@ -143,7 +143,7 @@ class Task(Generic[T_co]):
     async def stop(self, frame: Frame) -> None:
         """Stop it, and wait until it has done its cleanup."""
         await self.catch_up()
-        if not self._ended and self._branch.strand.sticky is None and not self._team.is_settled:
+        if self._goes_on:
             self._team.stop()
         await self._wait_unless_stopped(frame)
         if self._branch.has_returned:
@@ -154,12 +154,17 @@ class Task(Generic[T_co]):
     async def stop_for(self, signal: Signal | None, frame: Frame) -> None:
         """Stop it because its activation ends with an error, or with *signal*; wait until it has done its cleanup."""
         await self.catch_up()
-        if not self._ended and self._branch.strand.sticky is None and not self._team.is_settled:
+        if self._goes_on:
             if isinstance(signal, TaskFailed):
                 self._team.interrupt(signal)
             else:
                 self._team.stop()
         await self.wait(frame)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether nothing has stopped it, and its log does not say how it ends."""
+        return not self._ended and self._branch.strand.sticky is None and not self._team.is_settled
 
     async def catch_up(self) -> None:
         """Wait until it has come to the end of its log."""

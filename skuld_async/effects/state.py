@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
-from skuld_async._declared import Declared, Misfit, declare, describe
+from skuld_async._declared import Declared, declare
 from skuld_async._effect import Effect, Kind, define_effect
-from skuld_async._errors import DeclarationError
-from skuld_async._handler import Cell, Handler, Installed
+from skuld_async._handler import Cell, CellHandler, Handler, Installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,17 +70,7 @@ class State(Generic[T]):
         return _StateHandler(self.label, self._declared, (self._get, self._put, self._modify), initial)
 
 
-class _StateHandler(Handler):
-    def __init__(self, label: str, declared: Declared[Any], effects: tuple[Any, Any, Any], initial: Any) -> None:
-        self.label = label
-        self._declared = declared
-        self._effects = effects
-        try:
-            self._initial, _ = declared.admit(initial)
-        except Misfit as error:
-            problem = f"its first value does not fit the declared type ({error})"
-            raise DeclarationError(label, problem, f"give a value of the type {describe(declared.type)}") from None
-
+class _StateHandler(CellHandler):
     def install(self) -> Installed:
         cell: Cell[Any] = Cell(self.label, self._declared.type, self._declared.decode(self._initial))
 

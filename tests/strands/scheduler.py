@@ -1,6 +1,7 @@
 """A world whose calls end one at a time, in an order that chance gives; and the sessions that it drives."""
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ import anyio
 import msgspec
 import sniffio
 import trio.testing
+from hypothesis import HealthCheck, settings
 from msgspec import UNSET
 
 from skuld_async import (
@@ -32,6 +34,25 @@ from . import programs
 from .programs import Outside, Question, Send, Tick, events, failure, is_failing, notes, sent, total
 
 Move: TypeAlias = Callable[[], Awaitable[None]]
+
+TIMES = int(os.environ.get("RANDOM_PROGRAMS", "1"))
+"""A longer run tries this many times as many programs."""
+
+CUTS = 6 * TIMES
+"""How many of the moments at which a run may die are tried."""
+
+
+def each(examples: int) -> settings:
+    """The settings of a test that tries so many programs."""
+    return settings(
+        max_examples=examples * TIMES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
 
 RUN = "run"
 PATIENCE = 20

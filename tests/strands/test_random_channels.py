@@ -1,6 +1,5 @@
 """Whatever goes through channels is received once: any program, any interleaving, wherever its log was cut."""
 
-import os
 import random
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,7 +7,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -40,13 +39,7 @@ from skuld_async import (
 )
 
 from .programs import Outside, Question
-from .scheduler import RUN, Shot, World, all_wait, finish, step, stored
-
-TIMES = int(os.environ.get("RANDOM_PROGRAMS", "1"))
-"""A longer run tries this many times as many programs."""
-
-CUTS = 6 * TIMES
-"""How many of the moments at which a run may die are tried."""
+from .scheduler import CUTS, RUN, Shot, World, all_wait, each, finish, step, stored
 
 # -- programs as data ----------------------------------------------------------------------------------------------
 
@@ -269,18 +262,6 @@ plans: st.SearchStrategy[Plan] = st.builds(
 seeds = st.integers(0, 2**16)
 choices: list[Any] = [{}, {"prune_branches": True}, {"state_keys": []}]
 options = st.sampled_from(choices)
-
-
-def each(examples: int) -> settings:
-    """The settings of a test that tries so many programs."""
-    return settings(
-        max_examples=examples * TIMES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
 
 
 # -- what is checked -----------------------------------------------------------------------------------------------

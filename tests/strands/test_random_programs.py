@@ -1,11 +1,10 @@
 """Any concurrent program, whatever ends first, comes to the same from its log, wherever that was cut."""
 
-import os
 import random
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -32,13 +31,7 @@ from .programs import (
     program,
     total,
 )
-from .scheduler import Shot, World, finish, step, stored
-
-TIMES = int(os.environ.get("RANDOM_PROGRAMS", "1"))
-"""A longer run tries this many times as many programs."""
-
-CUTS = 6 * TIMES
-"""How many of the moments at which a run may die are tried."""
+from .scheduler import CUTS, Shot, World, each, finish, step, stored
 
 seeds = st.integers(0, 2**16)
 
@@ -67,18 +60,6 @@ WAITING_CLEANUP: list[Step] = [Ensure([Call(1), Call(2)], [All([[Pass(4)], [Call
 
 ASKING_CLEANUP: list[Step] = [Ensure([], [All([[Ask("a"), Call(1), Ask("b")], [Call(2)]])])]
 """A cleanup one of whose branches has asked before, and asks again."""
-
-
-def each(examples: int) -> settings:
-    """The settings of a test that tries so many programs."""
-    return settings(
-        max_examples=examples * TIMES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
 
 
 def told(outcome: Outcome[Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Any program with tasks in its background comes to the same from its log, wherever that was cut."""
 
 import functools
-import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import anyio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -41,13 +40,7 @@ from skuld_async import (
 )
 
 from .programs import Happened, Outside, Question, Tick, events, is_failing, notes, shown, total
-from .scheduler import RUN, Shot, World, all_wait, finish, step, stored
-
-TIMES = int(os.environ.get("RANDOM_PROGRAMS", "1"))
-"""A longer run tries this many times as many programs."""
-
-CUTS = 6 * TIMES
-"""How many of the moments at which a run may die are tried."""
+from .scheduler import CUTS, RUN, Shot, World, all_wait, each, finish, step, stored
 
 # -- programs as data ----------------------------------------------------------------------------------------------
 
@@ -453,18 +446,6 @@ def programs_of(*, calm: bool) -> st.SearchStrategy[list[Step]]:
 
 wild, calm = programs_of(calm=False), programs_of(calm=True)
 seeds = st.integers(0, 2**16)
-
-
-def each(examples: int) -> settings:
-    """The settings of a test that tries so many programs."""
-    return settings(
-        max_examples=examples * TIMES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
 
 
 # -- what is checked -----------------------------------------------------------------------------------------------
