@@ -30,7 +30,9 @@ async def hold(frame: Frame) -> None:
     await anyio.lowlevel.checkpoint()  # a strand that was stopped here before is stopped here again
     for task in own:
         await task.catch_up()
-        if not task.has_ended:
+        if task.is_settled:
+            await task.wait(frame)  # it came to its end before anything else happened to this strand
+        elif not task.has_ended:
             for other in strand.tasks:
                 if other.error is not None:
                     await fail_again(frame, other.id)

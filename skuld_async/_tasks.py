@@ -80,6 +80,11 @@ class Task(Generic[T_co]):
             self._ended = True
 
     @property
+    def is_settled(self) -> bool:
+        """Whether its log says how it ends."""
+        return self._team.is_settled
+
+    @property
     def stopped_for(self) -> str | None:
         """Id of the failed task for whose sake it was stopped."""
         return self._team.stopped_for
@@ -164,7 +169,7 @@ class Task(Generic[T_co]):
     @property
     def _goes_on(self) -> bool:
         """Whether nothing has stopped it, and its log does not say how it ends."""
-        return not self._ended and self._branch.strand.sticky is None and not self._team.is_settled
+        return not self._ended and self._branch.strand.sticky is None and not self.is_settled
 
     async def catch_up(self) -> None:
         """Wait until it has come to the end of its log."""

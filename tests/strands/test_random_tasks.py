@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import anyio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -512,8 +512,13 @@ def cuts(world: World, seed: int) -> list[tuple[Shot, int]]:
     return [(shot, chance.randrange(100)) for shot in shots]
 
 
+JOIN_AFTER_A_TASK: list[Step] = [Loop([Fork([Think()])], [Call(5)], 1)]
+"""The join of a task that fails comes after a call that was held for a task of its own."""
+
+
 @each(80)
 @given(wild, seeds, st.booleans())
+@example(JOIN_AFTER_A_TASK, 0, False)
 async def test_a_replay_comes_to_the_same(steps: list[Step], seed: int, hot: bool) -> None:
     """The log of any program with tasks, whatever ended first, replayed comes to the same and performs nothing."""
     first = await finish(program(steps), TaskWorld(seed), hot=hot)
