@@ -6,10 +6,11 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 import msgspec
+import pytest
 import sniffio
 import trio.testing
 from hypothesis import HealthCheck, settings
@@ -34,17 +35,21 @@ from . import programs
 from .programs import Outside, Question, Send, Tick, events, failure, is_failing, notes, sent, total
 
 Move: TypeAlias = Callable[[], Awaitable[None]]
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 TIMES = int(os.environ.get("RANDOM_PROGRAMS", "1"))
 """A longer run tries this many times as many programs."""
+
+SECONDS = 60
+"""For the programs of one test, where they are as many as usual."""
 
 CUTS = 6 * TIMES
 """How many of the moments at which a run may die are tried."""
 
 
-def each(examples: int) -> settings:
-    """The settings of a test that tries so many programs."""
-    return settings(
+def each(examples: int) -> Callable[[Test], Test]:
+    """The settings of a test that tries so many programs, and the time for it: a longer run takes longer."""
+    chosen = settings(
         max_examples=examples * TIMES,
         deadline=None,
         derandomize=True,
@@ -52,6 +57,7 @@ def each(examples: int) -> settings:
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
+    return lambda test: pytest.mark.timeout(SECONDS * TIMES**2)(chosen(test))
 
 
 RUN = "run"
