@@ -128,8 +128,8 @@ def _stop_again(frame: Frame) -> None:
 
 
 def _is_inside(entry: Entry, at: str) -> bool:
-    """Whether *at* is a request of the handler that has answered the call of *entry*, and is passed over with it."""
-    is_passed_over = entry.state == "executed" and entry.mark is UNSET and entry.sig != Begin.__sig__
+    """Whether *at* is a request of the handler that was at the call of *entry*, and is passed over with it."""
+    is_passed_over = entry.state != "started" and entry.mark is UNSET and entry.sig != Begin.__sig__
     return is_passed_over and at.startswith(f"{entry.id}/")
 
 

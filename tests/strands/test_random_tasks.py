@@ -563,8 +563,12 @@ async def test_a_host_that_is_cancelled_leaves_nothing_running(steps: list[Step]
         await check_cut(steps, shot, seed)
 
 
+CLEANUP_THAT_FAILS_IN_A_HANDLER: list[Step] = [Relay([Ensure([], [Call(25)])])]
+
+
 @each(60)
 @given(wild, seeds, st.integers(0, 12))
+@example(CLEANUP_THAT_FAILS_IN_A_HANDLER, 0, 0)
 async def test_a_cancelled_run_comes_to_the_same(steps: list[Step], seed: int, moves: int) -> None:
     """A run that is cancelled at any moment does its cleanup; so does a resume of whatever a death of it left."""
     world = TaskWorld(seed)
