@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ._errors import LifetimeError as LifetimeError
     from ._errors import LogDecodeError as LogDecodeError
     from ._errors import NotCompletedError as NotCompletedError
+    from ._errors import OutcomeUnknown as OutcomeUnknown
     from ._errors import RerunRefusedError as RerunRefusedError
     from ._errors import ResultError as ResultError
     from ._errors import RolledBackError as RolledBackError
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from ._misuse import RequestAfterReturnError as RequestAfterReturnError
     from ._misuse import TransientScopeError as TransientScopeError
     from ._misuse import UnawaitedAnswerError as UnawaitedAnswerError
+    from ._retry import Retry as Retry
+    from ._retry import RetryAfter as RetryAfter
     from ._run import current_call as current_call
     from ._run import run as run
     from ._strand import CurrentCall as CurrentCall
@@ -153,6 +156,7 @@ __all__ = [
     "Observation",
     "OtherQuestionError",
     "Outcome",
+    "OutcomeUnknown",
     "OutsideStrandError",
     "Parallel",
     "Perform",
@@ -163,6 +167,8 @@ __all__ = [
     "RequestAfterReturnError",
     "RerunRefusedError",
     "ResultError",
+    "Retry",
+    "RetryAfter",
     "Return",
     "RolledBackError",
     "RunCancelledError",
@@ -253,6 +259,7 @@ _HOMES = {
     "Observation": "._effect",
     "OtherQuestionError": "._answers",
     "Outcome": ".log.outcome",
+    "OutcomeUnknown": "._errors",
     "OutsideStrandError": "._misuse",
     "Parallel": ".effects.parallel",
     "Perform": "._effect",
@@ -263,6 +270,8 @@ _HOMES = {
     "RequestAfterReturnError": "._misuse",
     "RerunRefusedError": "._errors",
     "ResultError": "._errors",
+    "Retry": "._retry",
+    "RetryAfter": "._retry",
     "Return": "._effect",
     "RolledBackError": "._errors",
     "RunCancelledError": "._errors",

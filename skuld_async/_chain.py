@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from ._effect import Effect, Interceptor, Kind, Observation, Perform, label_of
 from ._errors import UnhandledEffectError
 from ._handler import is_async
+from ._retrying import retrying
 from ._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route, Scope
 from ._signals import Fault, Signal, Suspend
 
@@ -52,6 +53,8 @@ class Chain:
             route = intercepted(route, self.intercept)
         if self.recorder is not None:
             route = self.recorder.bind(kind, route)
+        elif route is not None and kind.__retry__ is not None:
+            route = retrying(route, caller(route), kind)
         if route is None:
             route = unhandled(kind, scope)
         return observed(route, self.observe) if self.observe else route

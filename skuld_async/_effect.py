@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, get_args, get_origin
 
 import msgspec
@@ -10,8 +11,10 @@ from typing_extensions import TypeVar
 
 from ._context import current_strand
 from ._declared import Declared
+from ._errors import DeclarationError
 from ._handler import FunctionHandler, Handler
 from ._misuse import OutsideStrandError
+from ._retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -43,7 +46,8 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
     ``x = yield effect`` and ``x = await effect`` request it; only the latter is typed.
 
     Class attributes that a subclass may set: ``__kind__``, ``__sig__`` (the stable name in logs, by default
-    ``module:qualname``), ``__aliases__`` (names that old logs may hold) and ``__raises__`` (errors that are answers).
+    ``module:qualname``), ``__aliases__`` (names that old logs may hold), ``__raises__`` (errors that are answers),
+    ``__retry__`` (how often it is tried) and ``__at_most_once__`` (it is never called twice).
 
     Gotchas:
         Subclasses repeat ``frozen=True``. Fields are what the log compares on replay.
@@ -53,6 +57,10 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
     __sig__: ClassVar[str] = "skuld_async:Effect"
     __aliases__: ClassVar[tuple[str, ...]] = ()
     __raises__: ClassVar[tuple[type[Exception], ...]] = ()
+    __retry__: ClassVar[Retry | None] = None
+    __at_most_once__: ClassVar[bool] = False
+    __unretried__: ClassVar[type[Effect[Any]] | None] = None
+    """Of a class that `retried` has made: what it was made of."""
     __opaque__: ClassVar[bool] = False
     """Its fields are code, not data: the entry holds only its value."""
     __answer_form__: ClassVar[Any] = T_co  # type: ignore[misc]
@@ -71,6 +79,8 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
         form = cls.__answer_form__
         if not isinstance(form, TypeVar_) and not getattr(form, "__parameters__", ()):
             cls.__answer__ = Declared(form, label_of(cls))
+        if cls.__retry__ is not None or cls.__at_most_once__:
+            _check_calls(cls)
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         strand = current_strand.get()
@@ -80,6 +90,16 @@ class Effect(msgspec.Struct, Generic[T_co], frozen=True):
             strand.refuse_other_tasks(label_of(type(self)))
         answer: T_co = yield self
         return answer
+
+    def retried(self, policy: Retry | None, /) -> Self:
+        """The same request, with another policy than its operation declares; None for none.
+
+        How often it is tried is no part of what a replay compares.
+        """
+        kind = type(self).__unretried__ or type(self)
+        made = _with_policy(kind, policy)
+        effect: Self = made(**{name: getattr(self, name) for name in self.__struct_fields__})
+        return effect
 
     @classmethod
     def handled_by(cls, function: Callable[[Self], Awaitable[T_co] | T_co], /) -> Handler:
@@ -148,6 +168,33 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 TypeVar_: Any = type(T_co)
+
+
+def _check_calls(cls: type[Effect[Any]]) -> None:
+    """Refuse what cannot be said of how often *cls* is called."""
+    policy: Any = cls.__retry__
+    if cls.__kind__ is not Kind.EXTERNAL:
+        problem = "it leaves the process alone, so there is nothing to try again"
+        raise DeclarationError(label_of(cls), problem, "declare that of ports, commands and other external effects")
+    if not isinstance(policy, Retry | None):
+        raise DeclarationError(label_of(cls), f"{policy!r:.60} is no policy", "write retry=Retry(5)")
+    if policy is not None and cls.__at_most_once__:
+        problem = "what is called at most once cannot be tried again"
+        raise DeclarationError(label_of(cls), problem, "declare either retry=Retry(...) or at_most_once=True")
+
+
+@functools.lru_cache(maxsize=256)
+def _with_policy(kind: type[Effect[Any]], policy: Retry | None) -> type[Any]:
+    """*kind* with another policy; in logs and messages the same."""
+    namespace: dict[str, Any] = {
+        "__retry__": policy,
+        "__unretried__": kind,
+        "__sig__": kind.__sig__,
+        "__label__": label_of(kind),
+        "__qualname__": kind.__qualname__,
+        "__answer_form__": kind.__answer_form__,
+    }
+    return msgspec.defstruct(kind.__name__, (), bases=(kind,), namespace=namespace, frozen=True, module=kind.__module__)
 
 
 def define_effect(

@@ -32,6 +32,8 @@
     ├── DomainError                        base of errors that users declare as data (see `skuld_async.DomainError`)
     ├── EffectError                        any other error of an effect, as data: type name, message, data
     ├── ResultError                        the call was made, its result cannot be kept
+    ├── OutcomeUnknown                     a call of ``at_most_once`` was begun, and is not made again
+    ├── RetryAfter                         an implementation says when to try again (in `_retry`)
     ├── ChannelClosedError                 `send` on a closed channel, or `receive` when nothing is left in it
     ├── TaskCancelledError                 `join` of a task that was cancelled
     ├── RolledBackError                    `rollback` was requested in a transaction
@@ -274,6 +276,28 @@ class ResultError(SkuldError):
         return (
             f"{self.effect} was performed, but its result does not fit the declared type: {self.problem}. "
             "Correct the handler or the declaration; the call is not made again."
+        )
+
+
+class OutcomeUnknown(SkuldError):
+    """A call that is made at most once was begun in an earlier session, and its outcome was lost.
+
+    Whether its receiver has acted is not known. The body may catch it, ask the receiver by a further effect, and
+    decide.
+    """
+
+    __module__ = "skuld_async"  # stands in logs, wherever this file goes
+
+    def __init__(self, effect: str, key: str) -> None:
+        super().__init__(effect, key)
+        self.effect = effect
+        self.key = key
+
+    def __str__(self) -> str:
+        return (
+            f"{self.effect} was begun under the key {self.key}, and its outcome was lost: it may have happened, and is "
+            "not called again (at_most_once). Ask its receiver, or compensate. If it is known not to have happened: "
+            "rerun(comp, log, *handlers, force=True)."
         )
 
 

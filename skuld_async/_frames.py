@@ -38,7 +38,7 @@ class Place:
     """Where frames under one prefix stand: the number of the last request, and the handler that serves it."""
 
     # A plain class, because storing to a struct's field takes twice as long, and these are stored at each request.
-    __slots__ = ("count", "entry_id", "nested", "prefix", "replayed", "serving")
+    __slots__ = ("attempt", "count", "entry_id", "nested", "prefix", "replayed", "serving")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -51,6 +51,8 @@ class Place:
         """Id of the request's log entry, where a logger gave one."""
         self.replayed = False
         """Whether that entry was there before."""
+        self.attempt: tuple[int, float | None] | None = None
+        """Of a request that may be tried again: number and deadline of the attempt that is made."""
 
     @property
     def current_id(self) -> str:

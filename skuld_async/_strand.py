@@ -36,8 +36,9 @@ class CurrentCall(msgspec.Struct, frozen=True):
     key: str
     """The idempotency key: the same for each attempt at this request, shared with no other."""
     attempt: int = 1
+    """Counted from 1; more only where a `Retry` says that it is tried again."""
     deadline: float | None = None
-    """Seconds since the epoch, or None."""
+    """When this attempt is cancelled, in seconds since the epoch; None where its `Retry` gives it no ``timeout``."""
 
 
 class Crew:
@@ -65,6 +66,8 @@ class Crew:
         self.is_shielded = False
         """Whether the strands are out of the reach of whoever cancels the caller."""
         self.still = still or self.check
+        self.moves: Callable[[], None] = _nothing
+        """Called when a strand can move again, where none could."""
         self.linger = linger
         self.new_scope = type(anyio.CancelScope())
         """The backend's own cancel scope: to ask which backend runs takes as long as the scope itself."""
@@ -80,6 +83,8 @@ class Crew:
         """A strand can move, or there is one more."""
         self.moving += 1
         self.outside -= outside
+        if self.moving == 1:
+            self.moves()
 
     def check(self) -> None:
         """No strand can move: a fault, if nothing that could come from outside changes that."""
@@ -230,8 +235,9 @@ class Strand:
 
     def call(self) -> CurrentCall:
         """The request that is being served."""
-        frame = self.stack[-1]
-        return CurrentCall(f"{self.run}/{frame.place.current_id}")
+        place = self.stack[-1].place
+        attempt, deadline = place.attempt or (1, None)
+        return CurrentCall(f"{self.run}/{place.current_id}", attempt, deadline)
 
     def check(self, frame: Frame, item: Any) -> None:
         """Raise the signal that stopped this strand, unless *frame* is cleanup under a run cancel."""
@@ -258,6 +264,10 @@ class Strand:
                 object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
         frame.place.serving = frame.place.nested = None
         return strip(error)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _place_of(frame: Frame, stack: Sequence[Frame]) -> int:

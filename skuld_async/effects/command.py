@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from skuld_async._effect import Effect, answer_form, define_effect, label_of
 from skuld_async._handler import FunctionHandler
+from skuld_async._retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,7 +38,8 @@ class Command(msgspec.Struct, Generic[T_co], frozen=True):
     A command is plain data, no effect: it may be stored, sent, or decoded from a union of commands.
 
     Class attributes that a subclass may set: ``__sig__`` (the stable name in logs, by default ``module:qualname``),
-    ``__aliases__`` (names that old logs may hold) and ``__raises__`` (errors that are answers).
+    ``__aliases__`` (names that old logs may hold), ``__raises__`` (errors that are answers), ``__retry__`` (how often
+    it is tried) and ``__at_most_once__`` (it is never executed twice).
 
     Gotchas:
         Subclasses repeat ``frozen=True``. Fields are what the log compares on replay.
@@ -46,6 +48,8 @@ class Command(msgspec.Struct, Generic[T_co], frozen=True):
     __sig__: ClassVar[str] = "skuld_async:Command"
     __aliases__: ClassVar[tuple[str, ...]] = ()
     __raises__: ClassVar[tuple[type[Exception], ...]] = ()
+    __retry__: ClassVar[Retry | None] = None
+    __at_most_once__: ClassVar[bool] = False
     __answer_form__: ClassVar[Any] = T_co  # type: ignore[misc]
     __effect__: ClassVar[type[CommandEffect[Any]]] = CommandEffect
     __yield_hint__: ClassVar[str] = "A command is data: write `yield command.execute()`."
@@ -63,6 +67,8 @@ class Command(msgspec.Struct, Generic[T_co], frozen=True):
             answer=cls.__answer_form__,
             aliases=cls.__aliases__,
             raises=cls.__raises__,
+            retry=cls.__retry__,
+            at_most_once=cls.__at_most_once__,
         )
 
     def execute(self) -> Effect[T_co]:

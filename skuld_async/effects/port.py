@@ -14,6 +14,7 @@ from typing_extensions import ParamSpec, TypeVar
 from skuld_async._effect import Effect, define_effect
 from skuld_async._errors import DeclarationError
 from skuld_async._handler import Handler, Installed, answering
+from skuld_async._retry import Retry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,17 +25,24 @@ class PortCall(Effect[T_co], frozen=True):
     """Family of all port calls: one class for each operation, one field for each parameter."""
 
 
+class Declared(msgspec.Struct, frozen=True):
+    """What `operation` and `port` were told of a call."""
+
+    raises: Sequence[type[Exception]]
+    sig: str | None
+    aliases: Sequence[str]
+    retry: Retry | None
+    at_most_once: bool
+
+
 class _Callable(Generic[P, T]):
     """What operations and function ports share: parameters, and an effect class made of them."""
 
-    def __init__(
-        self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], declared: Declared) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.raises: tuple[type[Exception], ...] = tuple(raises)
-        self.aliases = tuple(aliases)
-        self.sig = sig
+        self.declared = declared
+        self.sig = declared.sig
         self.label: str = function.__qualname__.rpartition("<locals>.")[2]
         self.parameters: list[inspect.Parameter] = []
         self._effect: type[Any] | None = None
@@ -59,8 +67,10 @@ class _Callable(Generic[P, T]):
             [_field(parameter, hints.get(parameter.name, Any)) for parameter in self._fields()],
             sig=self.sig,
             answer=hints.get("return", Any),
-            raises=self.raises,
-            aliases=self.aliases,
+            raises=tuple(self.declared.raises),
+            aliases=tuple(self.declared.aliases),
+            retry=self.declared.retry,
+            at_most_once=self.declared.at_most_once,
         )
         if self._fields() == self.parameters and all(one.kind is not one.KEYWORD_ONLY for one in self.parameters):
             self._direct = self._effect
@@ -153,20 +163,16 @@ def _field(parameter: inspect.Parameter, kind: Any) -> Any:
 class Operation(_Callable[P, T]):
     """One operation of a contract; calling it on the contract's class gives an effect."""
 
-    def __init__(
-        self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
-    ) -> None:
-        super().__init__(function, raises, sig, aliases)
+    def __init__(self, function: Callable[..., Any], declared: Declared) -> None:
+        super().__init__(function, declared)
         self._declare(list(inspect.signature(function).parameters.values())[1:], function.__module__)
 
 
 class PortFunction(_Callable[P, T]):
     """A function as a port; its body is the implementation where `default` is installed."""
 
-    def __init__(
-        self, function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
-    ) -> None:
-        super().__init__(function, raises, sig, aliases)
+    def __init__(self, function: Callable[..., Any], declared: Declared) -> None:
+        super().__init__(function, declared)
         self._declare(list(inspect.signature(function).parameters.values()), function.__module__)
 
     def default(self) -> Handler:
@@ -251,7 +257,12 @@ class _PortDecorator(Protocol):
 def operation(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], /) -> Operation[P, T]: ...
 @overload
 def operation(
-    *, raises: Sequence[type[Exception]] = (), sig: str | None = None, aliases: Sequence[str] = ()
+    *,
+    raises: Sequence[type[Exception]] = (),
+    sig: str | None = None,
+    aliases: Sequence[str] = (),
+    retry: Retry | None = None,
+    at_most_once: bool = False,
 ) -> _OperationDecorator: ...
 def operation(
     function: Any = None,
@@ -260,6 +271,8 @@ def operation(
     raises: Sequence[type[Exception]] = (),
     sig: str | None = None,
     aliases: Sequence[str] = (),
+    retry: Retry | None = None,
+    at_most_once: bool = False,
 ) -> Any:
     """Mark a method of a contract as an operation.
 
@@ -271,23 +284,32 @@ def operation(
         raises: Errors that are answers of the receiver: they arrive as themselves, and `rerun` asks under a new key.
         sig: The stable name in logs, by default ``module:Contract.method``.
         aliases: Names that old logs may hold.
+        retry: How often a call is tried, and when again; ``Contract.method(...).retried(policy)`` for one call.
+        at_most_once: A call that was begun is never made again: where its outcome was lost, `OutcomeUnknown` is raised.
+
+    Raises:
+        DeclarationError: What is declared cannot work.
     """
+    declared = Declared(raises, sig, aliases, retry, at_most_once)
     if function is None:
-        return functools.partial(_operation, raises=raises, sig=sig, aliases=aliases)
-    return _operation(function, raises, sig, aliases)
+        return functools.partial(_operation, declared=declared)
+    return _operation(function, declared)
 
 
-def _operation(
-    function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
-) -> Operation[..., Any]:
-    return Operation(function, raises, sig, aliases)
+def _operation(function: Callable[..., Any], declared: Declared) -> Operation[..., Any]:
+    return Operation(function, declared)
 
 
 @overload
 def port(function: Callable[P, Coroutine[Any, Any, T]], /) -> PortFunction[P, T]: ...
 @overload
 def port(
-    *, raises: Sequence[type[Exception]] = (), sig: str | None = None, aliases: Sequence[str] = ()
+    *,
+    raises: Sequence[type[Exception]] = (),
+    sig: str | None = None,
+    aliases: Sequence[str] = (),
+    retry: Retry | None = None,
+    at_most_once: bool = False,
 ) -> _PortDecorator: ...
 def port(
     function: Any = None,
@@ -296,6 +318,8 @@ def port(
     raises: Sequence[type[Exception]] = (),
     sig: str | None = None,
     aliases: Sequence[str] = (),
+    retry: Retry | None = None,
+    at_most_once: bool = False,
 ) -> Any:
     """Make a port of an async function: ``quote(supplier)`` is an effect.
 
@@ -307,13 +331,17 @@ def port(
         raises: Errors that are answers of the receiver.
         sig: The stable name in logs, by default ``module:function``.
         aliases: Names that old logs may hold.
+        retry: How often a call is tried, and when again.
+        at_most_once: A call that was begun is never made again.
+
+    Raises:
+        DeclarationError: What is declared cannot work.
     """
+    declared = Declared(raises, sig, aliases, retry, at_most_once)
     if function is None:
-        return functools.partial(_port, raises=raises, sig=sig, aliases=aliases)
-    return _port(function, raises, sig, aliases)
+        return functools.partial(_port, declared=declared)
+    return _port(function, declared)
 
 
-def _port(
-    function: Callable[..., Any], raises: Sequence[type[Exception]], sig: str | None, aliases: Sequence[str]
-) -> PortFunction[..., Any]:
-    return PortFunction(function, raises, sig, aliases)
+def _port(function: Callable[..., Any], declared: Declared) -> PortFunction[..., Any]:
+    return PortFunction(function, declared)

@@ -81,6 +81,9 @@ class Unit(Pending):
     def stop(self, signal: Signal | None) -> None:
         """The strand was stopped by *signal*; None where a scope of the body gave the resource up as it began."""
 
+    async def kept(self, frame: Frame) -> None:
+        """Come back when how it ended is kept, where somebody stores the log."""
+
     def close(self) -> None:
         """It is over, in whatever way."""
 
@@ -141,6 +144,8 @@ class Transact(Around[T_co], frozen=True, eq=False):
         finally:
             unit.close()
             ending.raised = ending.error = None  # whose tracebacks hold this frame
+            if stopped(frame) is None:
+                await unit.kept(frame)
 
     async def _perform(self, unit: Unit, frame: Frame, ending: _Ending[T_co]) -> None:
         """Run the body in its resource."""

@@ -35,6 +35,10 @@ class Yield(Effect[T_co], frozen=True, dict=True):
         """The same question with a name, by which its wait can be found."""
         return self._with("_wait_name", name)
 
+    def assigned_to(self, who: str) -> Self:
+        """The same question with somebody who is to answer it, by whom an inbox finds it; anybody may."""
+        return self._with("_wait_assignee", who)
+
     def within(self, after: timedelta) -> Effect[T_co | TimedOut]:
         """The same question with a time: `TimedOut` is the answer where none has come when *after* has passed.
 
@@ -71,6 +75,12 @@ def within_of(question: Yield[Any]) -> timedelta | None:
     """The time that `Yield.within` gave, or None."""
     after: timedelta | None = getattr(question, "_wait_within", None)
     return after
+
+
+def assignee_of(question: Yield[Any]) -> str | None:
+    """Whom `Yield.assigned_to` named, or None."""
+    who: str | None = getattr(question, "_wait_assignee", None)
+    return who
 
 
 def name_of(question: Yield[Any]) -> str | None:

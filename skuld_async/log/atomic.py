@@ -41,6 +41,7 @@ def atomic(kind: type[AtomicEffect[Any]], live: Route, journal: Journal) -> Rout
         except Exception as error:
             seen = journal.discard(codec, entry, error)
             raise seen from seen.__cause__
+        journal.book.is_unstable = True  # where strands meet at it
         return journal.settle(codec, entry, value)
 
     return Route(SYNC_FRAMED, record, live.scope)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 if TYPE_CHECKING:
     from .entry import Entry
+    from .log import Log
 
 
 def blamed(error: Exception, entry: Entry) -> Exception:
@@ -28,3 +31,11 @@ def culprit(error: BaseException | None) -> str | None:
             return entry
         waiting += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
     return None
+
+
+def cut_off(log: Log, error: Exception) -> str | None:
+    """Id of the call that a deadline of the body cut off, where that failed the run; else None."""
+    last = log.entries[-1] if log.entries else None
+    if last is None or last.error is UNSET or not isinstance(error, TimeoutError):
+        return None
+    return last.id if last.error.kind == "body-scope" else None

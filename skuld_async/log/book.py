@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from .entry import Entry
     from .journal import Journal
+    from .keeping import Keeper
     from .log import Log
 
 ROOT = "0"
@@ -61,6 +62,12 @@ class Book:
         cancelled = log.header.cancelled
         if cancelled is not UNSET:
             self.stop([cancelled.at, *cancelled.also])
+        self.keeper: Keeper | None = None
+        """Stores the log as it grows, where somebody does."""
+        self.kept = 0
+        """How many leading entries are where they were when the log was last stored."""
+        self.is_unstable = False
+        """Whether something was decided since then that would not come out the same again."""
         self._suffix = 0
         self._lines: dict[str, list[Entry]] = {}
         self._started: dict[int, int] | None = None
@@ -132,7 +139,13 @@ class Book:
         if before is None:
             entries.append(entry)
         else:
-            entries.insert(next(index for index, other in enumerate(entries) if other is before), entry)
+            index = next(index for index, other in enumerate(entries) if other is before)
+            self.moved(index)
+            entries.insert(index, entry)
+
+    def moved(self, index: int) -> None:
+        """The entries of the log from *index* on are other ones now."""
+        self.kept = min(self.kept, index)
 
     def replace(self, old: Entry, new: Entry) -> None:
         """Let *new* stand in the place of *old*, which was started before the session began."""
@@ -155,9 +168,15 @@ class Book:
             for path in paths:
                 waiting += self._lines.pop(path, ())
                 paths += self._inner.pop(path, ())
-        log = self.log
-        taken = [entry for entry in log.entries if id(entry) in gone]
-        log.entries[:] = [entry for entry in log.entries if id(entry) not in gone]
+        return self._take_out(gone)
+
+    def _take_out(self, gone: Collection[int]) -> list[Entry]:
+        """Remove the entries of these identities from the log, and give them."""
+        entries = self.log.entries
+        taken = [entry for entry in entries if id(entry) in gone]
+        if taken:
+            self.moved(next(index for index, entry in enumerate(entries) if entry is taken[0]))
+            entries[:] = [entry for entry in entries if id(entry) not in gone]
         return taken
 
     def clear(self, opened: Entry, keep: Callable[[Entry], bool]) -> None:
@@ -171,8 +190,7 @@ class Book:
                 if not keep(entry):
                     gone.add(id(entry))
             line[:] = [entry for entry in line if id(entry) not in gone]
-        log = self.log
-        log.entries[:] = [entry for entry in log.entries if id(entry) not in gone]
+        self._take_out(gone)
 
     def is_early(self, prefix: str = "") -> bool:
         """Whether a strand whose path begins with *prefix* has still entries to come to."""

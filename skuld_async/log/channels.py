@@ -50,7 +50,7 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
         try:
             # What is handed over is the value as the log has it, whatever the sender does with its own.
             request: Any = codec.decode(entry.data)
-            await perform(request, frame, cell, partial(_settle, codec, entry), partial(_undo, entry))
+            await perform(request, frame, cell, partial(_settle, codec, entry, journal), partial(_undo, entry))
         except anyio.get_cancelled_exc_class():
             signal = frame.strand.sticky
             if entry.state != "started":
@@ -71,8 +71,9 @@ def channelling(kind: type[ChannelEffect[Any]], journal: Journal) -> Route:
     return Route(ASYNC_FRAMED, ask)
 
 
-def _settle(codec: Codec, entry: Entry, number: int, value: Any) -> None:
+def _settle(codec: Codec, entry: Entry, journal: Journal, number: int, value: Any) -> None:
     """*value* is handed over."""
+    journal.book.is_unstable = True
     if entry.sig.endswith(".close"):
         entry.state = "executed"
         return

@@ -11,7 +11,7 @@ discarded   the request and its error               nothing
 ==========  ======================================  =================================================
 
 Values are JSON that was encoded when the effect was requested or settled; they are decoded only where the type is
-known. Room is kept, in names that no field may take otherwise: ``attempts``, ``patch``, ``fork``, ``by``.
+known. Room is kept, in names that no field may take otherwise: ``patch``, ``fork``, ``by``.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class WaitData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     schema: Raw | UnsetType = UNSET
     """JSON Schema of the answer, until there is one."""
     name: str | None = None
+    assignee: str | None = None
 
 
 class StrandsData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -83,6 +84,17 @@ class StrandsData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """Where the branches were pruned: what each that counts has returned, JSON."""
     told: dict[str, Raw] = {}
     """Where they were pruned: what they told and emitted, by the key of its cell, JSON."""
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An attempt at a call that failed, behind which it is tried again."""
+
+    error: ErrorData
+    """Type and message of its error."""
+    at: datetime
+    """When it failed."""
+    due: datetime
+    """When the next one is made."""
 
 
 class MarkData(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -116,9 +128,11 @@ class Entry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=F
     mark: MarkData | UnsetType = UNSET
     """Of a loop mark."""
     deadline: datetime | UnsetType = UNSET
-    """Of a sleep, a question or a concurrent effect: when its time is over."""
+    """Of a sleep, a question or a concurrent effect: when its time is over; of a call: when it is tried again."""
     strands: StrandsData | UnsetType = UNSET
     """Of a concurrent effect."""
+    attempts: tuple[Attempt, ...] = ()
+    """Of a call that is tried again: the attempts that failed, but for the last one, whose error is its own."""
 
 
 class Settled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

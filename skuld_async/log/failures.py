@@ -4,7 +4,7 @@
 kind         which errors                                           arrive as
 ===========  =====================================================  ===========================================
 declared     those that the operation declares (``raises=``), and    themselves, rebuilt from their ``args``
-             subclasses of these
+             subclasses of these; `OutcomeUnknown`, `RetryAfter`
 domain       `DomainError`                                          themselves, rebuilt from their fields
 builtin      Python's own, where JSON can hold their ``args``       themselves
 group        exception groups                                       a group with the same tree
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import UNSET, Raw
 
 from skuld_async._declared import Misfit, decode_plain, encode_value
-from skuld_async._errors import EffectError, ResultError
+from skuld_async._errors import EffectError, OutcomeUnknown, ResultError
+from skuld_async._retry import RetryAfter
 
 from . import domain
 from .entry import ErrorData
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skuld_async._declared import Plain
+
+
+_OF_CALLS = (OutcomeUnknown, RetryAfter)
+"""What the library itself says of a call, whatever that declares."""
+_LONGEST = 500
+"""Characters of a message that is kept of an attempt."""
 
 
 def name_of(cls: type) -> str:
@@ -56,9 +63,16 @@ def to_data(error: BaseException, raises: Sequence[type[Exception]] = ()) -> Err
     if isinstance(error, EffectError):
         return ErrorData("other", error.type_name, error.message, _plain(error.data))
     data = _plain(list(_args_of(error)))
-    if (is_declared or kind.__module__ == "builtins") and data is not UNSET and _comes_back(error, kind):
-        return ErrorData("declared" if is_declared else "builtin", name, message, data, declared=is_declared)
+    is_known = is_declared or kind in _OF_CALLS
+    if (is_known or kind.__module__ == "builtins") and data is not UNSET and _comes_back(error, kind):
+        return ErrorData("declared" if is_known else "builtin", name, message, data, declared=is_declared)
     return ErrorData("other", name, message, data, declared=is_declared)
+
+
+def summary_of(error: Exception) -> ErrorData:
+    """What is kept of the *error* of an attempt behind which another one was made: its type and its message."""
+    message = _text_of(error)
+    return ErrorData("other", name_of(type(error)), message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…")
 
 
 def _fields_of(error: domain.DomainError) -> bytes | None:
@@ -120,7 +134,8 @@ def rebuild(data: ErrorData, raises: Sequence[type[Exception]] = ()) -> Exceptio
             raise Misfit(problem)
         return domain.rebuild(cls, data.data)
     if data.kind == "declared":
-        declared = domain.find(data.type, raises)
+        known: tuple[type[Exception], ...] = (*raises, *_OF_CALLS)
+        declared = domain.find(data.type, known)
         if declared is None:
             problem = f"the operation no longer declares {data.type} (raises=), or its module is not imported"
             raise Misfit(problem)

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from skuld_async._computation import Around, Call
-from skuld_async._declared import Declared, Misfit, decode_plain, differences, encode_canonical
+from skuld_async._computation import Around, Call, Computation
+from skuld_async._declared import Declared, Misfit, decode_plain, describe, differences, encode_canonical
+from skuld_async._effect import Effect
 from skuld_async._errors import DivergenceError, UnencodableError
 
 from .entry import NO_DATA
 
 if TYPE_CHECKING:
-    from skuld_async._computation import Computation
-
     from .log import Log
 
 
@@ -29,6 +28,14 @@ def declared_result(comp: Computation[Any]) -> Declared[Any]:
     """The declared type of the result."""
     call = root_call(comp)
     return Declared(Any, comp.name) if call is None else call.definition._result
+
+
+def misfit_of_result(value: Any, declared: Declared[Any], error: Misfit) -> str:
+    """Why *value* cannot be the result."""
+    if isinstance(value, Effect | Computation):
+        return "it is a request that nobody has made; write `x = yield request`, then `yield Return(x)`"
+    kinds = f"it is of type {describe(type(value))}, where {describe(declared.type)} is declared"
+    return f"{error} ({kinds})"
 
 
 def version_of(comp: Computation[Any]) -> str | None:
@@ -71,7 +78,7 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
             way_out="resume with the log's own computation; @computation(name=...) keeps a name in logs",
         )
     arguments = canonical_arguments(comp)
-    if header.arguments == arguments or (call is not None and _same(call, header.arguments, arguments)):
+    if header.arguments == arguments or (call is not None and is_same_call(call, header.arguments, arguments)):
         return
     version = version_of(comp)
     changed = (
@@ -87,7 +94,7 @@ def check_identity(log: Log, comp: Computation[Any]) -> None:
     )
 
 
-def _same(call: Call, logged: Raw, today: Raw) -> bool:
+def is_same_call(call: Call, logged: Raw, today: Raw) -> bool:
     """Whether the logged arguments, read with today's types and defaults, are today's."""
     read = call.definition._parameters.read
     try:

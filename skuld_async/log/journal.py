@@ -212,13 +212,18 @@ class Journal:
         entries, book = self.entries, self.book
         if book.is_split:
             book.insert(entry, entries[index] if index < len(entries) else None)
+        else:
+            book.moved(index)
         entries.insert(index, entry)
 
     def remove(self, first: int, last: int) -> list[Entry]:
         """Take the entries from *first* to *last* out of the log, with all strands that they opened."""
         taken = self.entries[first:last]
         del self.entries[first:last]
-        return self.book.remove(taken) if self.book.is_split else taken
+        if self.book.is_split:
+            return self.book.remove(taken)
+        self.book.moved(first)
+        return taken
 
     # -- matching ----------------------------------------------------------------------------------------------------
 

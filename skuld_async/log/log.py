@@ -35,6 +35,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Given by ``question.named(...)``."""
     deadline: datetime | None = None
     """When its time is over, where it was asked ``within(...)`` one."""
+    assignee: str | None = None
+    """Given by ``question.assigned_to(...)``."""
 
     def __repr__(self) -> str:
         return f"<Wait {self.ref}: {self.sig} {bytes(self.question).decode(errors='replace')}>"
@@ -80,7 +82,7 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
             log = _json_decoder.decode(data)
         except (ValueError, RecursionError, TypeError) as error:
             raise LogDecodeError(_problem(error, data)) from None
-        return _checked(log)
+        return checked(log)
 
     def to_msgpack(self) -> bytes:
         """The log in a MessagePack envelope: format, checksum (CRC-32), and what `to_json` writes, as bytes.
@@ -127,6 +129,7 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
                 entry.wait.digest,
                 entry.wait.name,
                 None if entry.deadline is UNSET else entry.deadline,
+                entry.wait.assignee,
             )
             for entry in self.entries
             if entry.wait is not UNSET and entry.state == "started"
@@ -166,7 +169,8 @@ _envelope_decoder = msgspec.msgpack.Decoder(tuple[int, int, bytes])
 _id_of = attrgetter("id")
 
 
-def _checked(log: Log) -> Log:
+def checked(log: Log) -> Log:
+    """*log*, if a session could go on with it; raises `LogDecodeError`."""
     if log.header.format != FORMAT:
         raise LogDecodeError(_other_format(log.header.format))
     if not (log.header.run and log.header.seed and log.header.computation):

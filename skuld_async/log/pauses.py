@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class Pause:
     """A strand that waits at *entry*: parked in its task until it is woken, stopped, or its time has come."""
 
-    def __init__(self, frame: Frame, entry: Entry) -> None:
+    def __init__(self, frame: Frame, entry: Entry, timer: type[Timer] = Timer) -> None:
         self.entry = entry
         self._frame = frame
         self._signal: Signal | None = None
         due: datetime | None = None if entry.deadline is UNSET else entry.deadline
-        self.timer = Timer(frame, due, outside=True)
+        self.timer = timer(frame, due, outside=True)
 
     @property
     def stopped(self) -> Signal | None:
@@ -99,9 +99,17 @@ async def refuse_what_cannot_wait(label: str, frame: Frame) -> None:
         await anyio.sleep_forever()  # the body asks inside a scope that it has cancelled
     if deadline != math.inf:
         raise Fault(DeadlineAcrossYieldError(label, frame.line()))
+    handler = transient_around(frame)
+    if handler is not None:
+        raise Fault(TransientScopeError(label, handler, frame.line()))
+
+
+def transient_around(frame: Frame) -> str | None:
+    """Label of a handler around *frame* that does not survive a suspension, or None."""
     # A handler that asks does not see the scopes in which its effect was requested, but it keeps them waiting; so does
     # a branch with those of the strand that opened it.
     for one in (frame, *frame.strand.kept_waiting()):
         for scope in one.table.scope.outwards():
             if scope.transient:
-                raise Fault(TransientScopeError(label, scope.transient[-1], frame.line()))
+                return scope.transient[-1]
+    return None

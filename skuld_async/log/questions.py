@@ -44,12 +44,18 @@ NO_ANSWER = NoAnswer.NO_ANSWER
 
 
 class Answer:
-    """An answer on its way to its wait."""
+    """An answer on its way to its wait.
 
-    def __init__(self, value: Any, to: Wait | str | None) -> None:
+    Args:
+        value: What it is.
+        to: The wait, or its ``ref``, that it is meant for; the open one if None.
+        in_time: Whether it was accepted before, when the question was still open: then it is never too late.
+    """
+
+    def __init__(self, value: Any, to: Wait | str | None, *, in_time: bool = False) -> None:
         self.value = value
         self.to = to
-        """As the caller gave it."""
+        self.in_time = in_time
         self.wait = ""
         """Id of the entry that it is meant for."""
         self.digest = ""
@@ -112,11 +118,12 @@ class Questions:
         within = within_of(question)
         if within is not None and entry.deadline is UNSET:
             entry.deadline = await due_in(frame, within)
+            self._book.is_unstable = True
         parked = Parked(codec, entry, frame)
         answer = self._answer_for(entry, journal, frame)
         if answer is not None:
             try:
-                return self._accept(parked, answer.value)
+                return self._accept(parked, answer)
             except (InvalidAnswerError, TooLateError) as error:
                 raise Fault(error) from None
         self.asked[entry.id] = question
@@ -129,6 +136,8 @@ class Questions:
         overdue = journal.overdue
         if overdue is None or overdue.decided or not self._answers or not journal.remaining:
             return
+        if self._book.keeper is not None:
+            return  # it is of no use, as if its question had been given up
         entry = journal.entries[journal.cursor]
         if entry.state == "started" and any(answer.wait == entry.id for answer in self._answers):
             ref = ref_of(self._book.log.header.run, entry.id, waits.digest_of(entry))
@@ -143,6 +152,8 @@ class Questions:
         else:
             if not self._answers or frame.strand.crew.moving > 1:
                 return None
+            if self._book.keeper is not None:
+                return None  # who sent it hears of it
             answer = self._answers[0]
             if not journal.allow_divergence:  # its question was given up on the way
                 run = self._book.log.header.run
@@ -169,6 +180,7 @@ class Questions:
             self._parked.pop(entry.id, None)
         if entry.state != "executed":
             self._goes_on(entry)
+            self._book.is_unstable = True
             journal.abandon(entry, "timed-out")
             waits.without_schema(entry)
             return _timed_out(entry)
@@ -178,14 +190,14 @@ class Questions:
         del self.asked[entry.id]
         self._book.log.header.status = "running"
 
-    def _accept(self, parked: Parked, value: Any) -> Any:
+    def _accept(self, parked: Parked, answer: Answer) -> Any:
         """Decode, then consume."""
         codec, entry = parked.codec, parked.entry
         log = self._book.log
-        if parked.timer.is_due:
+        if parked.timer.is_due and not answer.in_time:
             raise TooLateError(ref_of(log.header.run, entry.id, waits.digest_of(entry)), f"{entry.deadline}")
         try:
-            data, back = codec.answer.admit(value)
+            data, back = codec.answer.admit(answer.value)
         except Misfit as error:
             raise InvalidAnswerError(codec.label, entry.id, str(error), describe(codec.answer.type)) from None
         waits.close_wait(log, entry, data)
@@ -196,13 +208,13 @@ class Questions:
         """Whether a strand waits at the entry *wait*."""
         return wait in self._parked
 
-    def answer(self, value: Any, wait: str) -> None:
+    def answer(self, answer: Answer, wait: str) -> None:
         """Settle an open question and let its strand go on; raises `AnswerError`, and then nothing was consumed."""
         parked = self._parked.get(wait)
         if parked is None:
             header = self._book.log.header
             raise NotWaitingError(header.run, header.status)
-        parked.value = self._accept(parked, value)
+        parked.value = self._accept(parked, answer)
         del self._parked[wait], self.asked[wait]
         parked.timer.wake()
 

@@ -13,22 +13,17 @@ control    see `loops`, `questions` and `transactions`
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from skuld_async._chain import Chain, caller
-from skuld_async._context import is_cancelled
 from skuld_async._effect import Kind
-from skuld_async._errors import EffectError, ResultError
-from skuld_async._frames import NOTHING
 from skuld_async._opening import Opening
 from skuld_async._scopes import ASYNC_FRAMED, SYNC_FRAMED, Route
-from skuld_async._signals import RunCancel, Signal, Suspend, TaskFailed
 from skuld_async.effects.atomic import AtomicEffect
 from skuld_async.effects.channel import ChannelEffect
 from skuld_async.effects.clock import Sleep
@@ -41,9 +36,10 @@ from .atomic import atomic
 from .channels import channelling
 from .codec import codec_of
 from .entry import Entry
+from .external import awaited, external
 from .local import Local, settled
 from .loops import Marks
-from .replaying import give_up, perform_nested, refuse_after_failure, wait_where_given_up
+from .replaying import give_up, wait_where_given_up
 from .sleeping import sleeping
 from .stopping import stopping
 from .tasks import asking
@@ -55,7 +51,6 @@ if TYPE_CHECKING:
 
     from skuld_async._effect import Effect, Interceptor, Observation
     from skuld_async._frames import Frame
-    from skuld_async._strand import Strand
 
     from .codec import Codec
     from .journal import Journal
@@ -131,7 +126,7 @@ class Recorder:
             return derived(codec, live, journal)
         if family is Kind.LOCAL or (family is Kind.CONTROL and not issubclass(kind, Yield)):
             return Local(codec, live, journal).route()
-        return external_async(codec, live, journal) if live.is_async else external_sync(codec, live, journal)
+        return external(codec, live, journal)
 
     def _own(self, kind: type[Effect[Any]], live: Route) -> Route | None:
         """The route of *kind*, where it has a rule of its own."""
@@ -182,130 +177,6 @@ def derived(codec: Codec, live: Route, journal: Journal) -> Route:
     if live.is_async:
         return Route(ASYNC_FRAMED, record_async, live.scope)
     return Route(SYNC_FRAMED, record, live.scope)
-
-
-def external_sync(codec: Codec, live: Route, journal: Journal) -> Route:
-    """Answered from the log; called where it was not settled yet."""
-    function = caller(live)
-    answer_at_once = answering(codec, journal) if journal.remaining else None
-
-    def record(effect: Effect[Any], frame: Frame) -> Any:
-        if answer_at_once and journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
-            return answer
-        entry = journal.begin(codec, effect, frame)
-        if entry.state != "started":
-            perform_nested(entry, journal, frame.table.scope)
-            return journal.replayed(codec, entry)
-        try:
-            value = function(effect, frame)
-        except Exception as error:
-            seen = journal.discard(codec, entry, error)
-            raise seen from seen.__cause__
-        return journal.settle(codec, entry, value)
-
-    return Route(SYNC_FRAMED, record, live.scope)
-
-
-def awaited(live: Route) -> Route:
-    """*live*, of a sync handler, as an async one."""
-    function = caller(live)
-
-    async def perform(effect: Effect[Any], frame: Frame) -> Any:
-        return function(effect, frame)
-
-    return Route(ASYNC_FRAMED, perform, live.scope)
-
-
-def external_async(codec: Codec, live: Route, journal: Journal) -> Route:  # noqa: C901 - each way a call may end
-    """As `external_sync`, in a cancel scope of its own, so that host, run and body cancels are told apart."""
-    function = caller(live)
-    answer_at_once = answering(codec, journal) if journal.remaining else None
-
-    async def record(effect: Effect[Any], frame: Frame) -> Any:  # noqa: C901, PLR0912
-        if answer_at_once and journal.remaining and (answer := answer_at_once(effect, frame)) is not NOTHING:
-            return answer
-        entry = journal.begin(codec, effect, frame)
-        if entry.state != "started":
-            perform_nested(entry, journal, frame.table.scope)
-            await wait_where_given_up(entry, frame)
-            return journal.replayed(codec, entry)
-        strand = frame.strand
-        if strand.tasks:
-            refuse_after_failure(entry, frame, journal)
-        outer = strand.in_flight
-        value, returned, scope = None, False, strand.crew.new_scope()
-        try:
-            with scope:
-                strand.in_flight = scope
-                value = await function(effect, frame)
-                returned = True
-        except anyio.get_cancelled_exc_class() as cancelled:
-            if not is_cancelled():
-                failure = EffectError("asyncio.exceptions:CancelledError", "what the call waited for was cancelled")
-                raise journal.discard(codec, entry, failure) from cancelled
-            journal.abandon(entry, "body-scope")
-            raise
-        except Signal as signal:
-            if isinstance(signal, RunCancel):
-                journal.stop(entry, signal)
-            raise
-        except Exception as error:
-            if scope.cancel_called:  # what the call made of being stopped is no answer of its receiver
-                raise interruption(entry, strand, journal) from error
-            seen = journal.discard(codec, entry, error)
-            raise seen from seen.__cause__
-        finally:
-            strand.in_flight = outer
-        if scope.cancel_called and returned and isinstance(strand.sticky, TaskFailed):
-            strand.sticky = None  # the answer came first: the next request that waits is refused
-        elif scope.cancel_called:
-            if returned:  # all the same: the answer is kept, and the run stops behind it
-                with suppress(ResultError):
-                    journal.settle(codec, entry, value)
-            raise interruption(entry, strand, journal)
-        return journal.settle(codec, entry, value)
-
-    return Route(ASYNC_FRAMED, record, live.scope)
-
-
-def interruption(entry: Entry, strand: Strand, journal: Journal) -> Signal:
-    """The signal for whose sake the call of *entry* was cancelled."""
-    signal = strand.sticky
-    if isinstance(signal, RunCancel) and entry.state == "started":
-        journal.stop(entry, signal)
-    return signal or Suspend()
-
-
-def answering(codec: Codec, journal: Journal) -> Callable[[Effect[Any], Frame], Any]:
-    """The short path of a replay: the logged answer where the next entry is this request, byte for byte, else NOTHING.
-
-    It is taken by entries without nested ones, and gives way to the long one at everything that is out of the ordinary.
-    """
-    entries, sig, constant = journal.entries, codec.sig, codec.constant
-    encode, decode = codec.encode, codec.answer.decode
-
-    def answer(effect: Effect[Any], frame: Frame) -> Any:
-        remaining = journal.remaining
-        entry = entries[-remaining]
-        if entry.state != "executed" or entry.sig != sig:
-            return NOTHING
-        try:
-            # What is equal to the logged request was checked when that was logged.
-            if entry.data != (Raw(encode(effect)) if constant is None else constant):
-                return NOTHING
-            if remaining > 1:
-                entry_id, next_id = entry.id, entries[1 - remaining].id
-                if next_id.startswith(entry_id) and next_id[len(entry_id)] == "/":
-                    return NOTHING
-            value = decode(entry.value)
-        except (ValueError, TypeError, RecursionError):
-            return NOTHING
-        journal.remaining = remaining - 1
-        place = frame.place
-        place.entry_id, place.replayed = entry.id, True
-        return value
-
-    return answer
 
 
 def _unlogged(live: Route) -> Route:

@@ -3,7 +3,7 @@
 In the strand of that effect, all that came behind it goes. Outwards from there: the concurrent effect that opened the
 strand is open again, what came behind it goes, and its other branches stand where they were before they were stopped;
 those that failed by themselves are cut as well. Where something outside was performed after the failure, the cut is
-refused unless it is forced.
+refused unless it is forced; and so it is where the outcome of a call that is made at most once is not known.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
-from skuld_async._errors import RerunRefusedError
+from skuld_async._errors import OutcomeUnknown, RerunRefusedError
 from skuld_async.effects.fork import Fork
 from skuld_async.effects.transaction import Begin
 
 from .book import ROOT, opened_by, strand_of
 from .entry import COMMITTED, Entry, ErrorData
+from .failures import name_of
 from .log import copy_of
 from .moving import is_behind
 from .nesting import count_nested
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from .log import Log
 
+_UNKNOWN = name_of(OutcomeUnknown)
 _INSIDE = re.compile(
     r"(State|AtomicState|Channel|EventAccumulator|Reader|Writer)\[.*\]\.\w+|Clock\.\w+|Fresh\.uuid|Random\.\w+|mark_loop|Throw"
     r"|Parallel\.\w+|with_timeout|fork|join|cancel"
@@ -147,10 +149,15 @@ class _Cut:
         if not self.force and last.error is not UNSET and last.error.kind == "result":
             problem = f"{last.id} was performed, and its result could not be kept: it would be performed twice"
             raise _refused(self.log, problem, "If that is meant, use rerun(comp, log, *handlers, force=True).")
+        is_unknown = last.error is not UNSET and last.error.type == _UNKNOWN
+        if not self.force and is_unknown:
+            problem = f"{last.id} is called at most once, and may have been performed"
+            way_out = "If it is known not to have been, use rerun(comp, log, *handlers, force=True)."
+            raise _refused(self.log, problem, way_out)
         end = place + 1 + count_nested(line, place)
         self._remove(line[end:])
         again = [line[one] for one in failed]
-        if last.error is not UNSET and last.error.declared:
+        if is_unknown or (last.error is not UNSET and last.error.declared):
             self._remove(line[place:end], asked_anew=True)
             again.pop()
         self._start(again)
@@ -219,7 +226,12 @@ class _Cut:
 
     def _start(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            self.again[entry.id] = Entry(entry.id, entry.sig, entry.data, "started", deadline=entry.deadline)
+            again = Entry(entry.id, entry.sig, entry.data, "started", deadline=entry.deadline)
+            if entry.error is not UNSET and entry.error.kind in ("run-cancel", "task"):
+                again.attempts = (
+                    entry.attempts
+                )  # it was stopped between them; one that has failed has all of them again
+            self.again[entry.id] = again
 
     def _remove(self, entries: Sequence[Entry], *, asked_anew: bool = False) -> None:
         """Remove *entries* of a strand, and all strands that they opened."""

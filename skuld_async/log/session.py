@@ -13,10 +13,8 @@ import anyio
 from msgspec import UNSET, Raw
 from typing_extensions import TypeVar
 
-from skuld_async._computation import Computation
 from skuld_async._context import current_strand
-from skuld_async._declared import Misfit, describe
-from skuld_async._effect import Effect
+from skuld_async._declared import Misfit
 from skuld_async._errors import DeclarationError, DeploymentError, DivergenceError, LifetimeError, UnencodableError
 from skuld_async._frames import strip
 from skuld_async._pump import drive
@@ -26,12 +24,12 @@ from skuld_async._signals import Fault, RunCancel, Signal, Suspend
 from skuld_async._strand import Crew, Strand
 
 from . import failures, waits
-from .blame import culprit
+from .blame import culprit, cut_off
 from .book import Book
 from .divergence import Divergence
 from .entry import Cancellation
 from .folding import fold
-from .identity import check_identity, declared_result, root_call, version_of
+from .identity import check_identity, declared_result, misfit_of_result, root_call, version_of
 from .journal import Journal
 from .options import LINGER
 from .outcome import Cancelled, Completed, Failed, Suspended
@@ -40,15 +38,15 @@ from .recording import Recorder, Rules
 from .stopping import places_of, strand_on
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from anyio.abc import TaskGroup
 
-    from skuld_async._declared import Declared
+    from skuld_async._computation import Computation
     from skuld_async._handler import Handler
 
-    from .entry import Entry
+    from .keeping import Keeper
     from .log import Log, Wait
     from .options import Options
     from .outcome import Outcome
@@ -76,6 +74,8 @@ class Session(Generic[T]):
         answers: list[Answer] | None = None,
         allow_divergence: bool = False,
         budget: int | None = None,
+        keeper: Keeper | None = None,
+        changed: Callable[[], None] | None = None,
     ) -> None:
         self.log = log
         """All that the run did, up to this moment."""
@@ -91,6 +91,7 @@ class Session(Generic[T]):
         if log.header.status in ("completed", "failed"):
             budget = 0  # nothing is left to be performed
         self._book = Book(log, allow_divergence=allow_divergence, budget=budget)
+        self._book.keeper = keeper
         self._journal = Journal(self._book)
         self._questions = Questions(self._book, answers or [], self._notify)
         only = options.get("effects")
@@ -105,6 +106,7 @@ class Session(Generic[T]):
         )
         linger = options.get("linger", LINGER)
         self._crew = Crew(self._still, linger.total_seconds())
+        self._crew.moves = self._notify
         self._crew.is_shielded = True
         self._strand: LoggedStrand | None = None
         self._scope: Scope | None = None
@@ -112,6 +114,7 @@ class Session(Generic[T]):
         self._early: Signal | None = None
         """What stopped the run before it had a strand."""
         self._changed = anyio.Event()
+        self._tell = changed or _nothing
         self._outcome: Outcome[T] | None = None
         self._crash: BaseException | None = None
         self._told = False
@@ -166,11 +169,15 @@ class Session(Generic[T]):
         Raises:
             AnswerError: The answer is refused, and the wait stays open.
         """
+        await self.accept(Answer(value, to))
+
+    async def accept(self, answer: Answer) -> None:
+        """The same of an `Answer`."""
         try:
-            wait = waits.addressed(self.log, to).id
+            wait = waits.addressed(self.log, answer.to).id
             while not self._questions.is_parked(wait) and not self._ended and self._crew.moving:
                 await self._changed.wait()  # its strand is on its way
-            self._questions.answer(value, wait)
+            self._questions.answer(answer, wait)
         except DeploymentError as error:
             raise self._with_log(error) from None
 
@@ -184,6 +191,26 @@ class Session(Generic[T]):
         while not self._ended:
             await self._changed.wait()
         return await self.outcome()
+
+    @property
+    def book(self) -> Book:
+        """The log as its strands share it."""
+        return self._book
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of the run moves in this session any more."""
+        return self._ended
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether no strand can move: each waits for an answer or a time."""
+        return not self._ended and not self._crew.moving
+
+    @property
+    def asked(self) -> Collection[str]:
+        """Ids of the open questions that strands wait at."""
+        return self._questions.asked
 
     @property
     def has_budget(self) -> bool:
@@ -207,7 +234,7 @@ class Session(Generic[T]):
             self._notify()
             # What refers back to this session lets go of it: a log is freed with its outcome, not at some collection.
             self._rules = self._strand = self._crew.root = None
-            self._questions.changed = self._crew.still = _nothing
+            self._questions.changed = self._crew.still = self._crew.moves = self._tell = _nothing
             self._book.live.clear()
 
     def _lifetime_failed(self, error: BaseException) -> None:
@@ -281,7 +308,9 @@ class Session(Generic[T]):
         try:
             data, back = declared.admit(value)
         except Misfit as error:
-            raise UnencodableError(f"the result of {header.computation}", _unfit(value, declared, error)) from None
+            raise UnencodableError(
+                f"the result of {header.computation}", misfit_of_result(value, declared, error)
+            ) from None
         if self._expected in ("completed", "failed"):
             waits.check_result(header, declared, data)
         header.status, header.result = "completed", Raw(data)
@@ -295,15 +324,8 @@ class Session(Generic[T]):
         data = failures.to_data(error)
         if self._expected in ("completed", "failed"):
             waits.check_failure(header, data)
-        header.status, header.error, header.cause = "failed", data, culprit(error) or self._cut_off(error)
+        header.status, header.error, header.cause = "failed", data, culprit(error) or cut_off(self.log, error)
         self._outcome = Failed(error=error, **self._common())
-
-    def _cut_off(self, error: Exception) -> str | None:
-        """Id of the call that a deadline of the body cut off, where that failed the run."""
-        last = self.log.entries[-1] if self.log.entries else None
-        if last is None or last.error is UNSET or not isinstance(error, TimeoutError):
-            return None
-        return last.id if last.error.kind == "body-scope" else None
 
     # -- stopping ----------------------------------------------------------------------------------------------------
 
@@ -312,6 +334,7 @@ class Session(Generic[T]):
         strand = self._strand
         at, *also = [_NOT_BEGUN] if strand is None else places_of(strand)
         header.status, header.cancelled = "cancelled", Cancellation(at, failures.encodable(reason), also)
+        self._book.is_unstable = True
         self._stop(RunCancel())
 
     def _stop(self, signal: Signal) -> None:
@@ -346,7 +369,7 @@ class Session(Generic[T]):
             question=None if wait is None else self._questions.asked.get(wait.id),
             wait=wait,
             waits=tuple(open_waits),
-            wake_at=min((due for due in map(_due, self.log.entries) if due is not None), default=None),
+            wake_at=waits.wake_at(self.log),
             **self._common(),
         )
 
@@ -370,18 +393,7 @@ class Session(Generic[T]):
     def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
-
-
-def _unfit(value: Any, declared: Declared[Any], error: Misfit) -> str:
-    """Why *value* cannot be the result."""
-    if isinstance(value, Effect | Computation):
-        return "it is a request that nobody has made; write `x = yield request`, then `yield Return(x)`"
-    kinds = f"it is of type {describe(type(value))}, where {describe(declared.type)} is declared"
-    return f"{error} ({kinds})"
-
-
-def _due(entry: Entry) -> datetime | None:
-    return entry.deadline if entry.state == "started" and entry.deadline is not UNSET else None
+        self._tell()
 
 
 def _nothing() -> None:

@@ -37,6 +37,7 @@ def sleeping(journal: Journal) -> Route:
         refuse_after_failure(entry, frame, journal)
         if entry.deadline is UNSET:
             entry.deadline = await due_in(frame, effect.after)
+            journal.book.is_unstable = True
         pause = Pause(frame, entry)
         if not pause.timer.is_near:
             if in_last_cleanup(frame) is not None:

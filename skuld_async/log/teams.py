@@ -202,6 +202,7 @@ class LoggedTeam(Team):
         names = {branch.name for branch in self.failed}.union(known.failed)
         failed = [branch.name for branch in self._order if branch.name in names]
         self._known = self._entry.strands = msgspec.structs.replace(known, failed=failed)
+        self._journal.book.is_unstable = True
 
     @override
     def collect(self, returned: Sequence[Branch]) -> None:
@@ -256,7 +257,7 @@ class LoggedTeam(Team):
         if self._is_live and self._known is None:
             places = [place for strand in self.strands() for place in self.places(strand)]
             self._known = self._entry.strands = StrandsData(stopped=places, task=signal.task.id)
-            self.decided = True
+            self._journal.book.is_unstable = self.decided = True
 
     @property
     @override
@@ -275,6 +276,7 @@ class LoggedTeam(Team):
         entry = self._entry
         if entry.deadline is UNSET:
             entry.deadline = await due_in(self.frame, after)
+            self._journal.book.is_unstable = True
         return entry.deadline
 
     @property

@@ -24,6 +24,7 @@ from . import divergence
 from .blame import blamed, culprit
 from .codec import codec_of
 from .entry import COMMITTED, ROLLED_BACK
+from .external import keep
 from .replaying import wait_where_given_up
 
 if TYPE_CHECKING:
@@ -134,3 +135,9 @@ class LoggedUnit(Unit):
     def close(self) -> None:
         """The strand has left it."""
         self._journal.units.remove(self)
+
+    async def kept(self, frame: Frame) -> None:
+        """Come back when how it ended is kept: from then on it is never performed again."""
+        keeper = self._journal.book.keeper
+        if self.is_live and keeper is not None and self.entry.state != "started":
+            await keep(keeper, self.entry, self._journal, frame)

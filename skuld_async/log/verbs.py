@@ -139,7 +139,7 @@ async def rerun(
 
     Raises:
         RerunRefusedError: The run did not fail; or it performed external effects after its failure; or what failed it
-            is the result of a call that was made.
+            is the result of a call that was made, or of one that is made at most once.
     """
     _filled(log, options)
     async with open_log(comp, cut(log, force=force), handlers, options) as session:

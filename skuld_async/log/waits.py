@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from skuld_async._answers import AlreadyAnsweredError, NotWaitingError, OtherQue
 from skuld_async._declared import Misfit, decode_plain, differences
 from skuld_async._errors import DivergenceError
 from skuld_async._signals import Fault
-from skuld_async.effects.yield_ import name_of
+from skuld_async.effects.yield_ import assignee_of, name_of
 
 from .entry import Settled, WaitData, raw_value
 from .log import Wait, ref_of
@@ -37,7 +38,8 @@ def digest_of(entry: Entry) -> str:
 
 def open_wait(codec: Codec, entry: Entry, question: Yield[Any]) -> WaitData:
     """What the started entry of *question* holds."""
-    return WaitData(digest_of(entry), Raw(msgspec.json.encode(codec.answer.schema())), name_of(question))
+    schema = Raw(msgspec.json.encode(codec.answer.schema()))
+    return WaitData(digest_of(entry), schema, name_of(question), assignee_of(question))
 
 
 def close_wait(log: Log, entry: Entry, data: bytes) -> None:
@@ -52,8 +54,15 @@ def close_wait(log: Log, entry: Entry, data: bytes) -> None:
 def without_schema(entry: Entry) -> str:
     """Drop what only an open wait needs; gives the digest of the question."""
     digest = digest_of(entry)
-    entry.wait = WaitData(digest, UNSET, None if entry.wait is UNSET else entry.wait.name)
+    if entry.wait is not UNSET:
+        entry.wait = WaitData(digest, UNSET, entry.wait.name, entry.wait.assignee)
     return digest
+
+
+def wake_at(log: Log) -> datetime | None:
+    """When the next sleep or timeout is over."""
+    due = (one.deadline for one in log.entries if one.state == "started" and isinstance(one.deadline, datetime))
+    return min(due, default=None)
 
 
 def addressed(log: Log, to: Wait | str | None) -> Wait:
