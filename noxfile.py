@@ -113,6 +113,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def proof(session: nox.Session) -> None:
+    """Kill, stop and cheat real workers, and count every effect elsewhere; `-- --full` takes up to an hour."""
+    install(session, "tests")
+    session.run("python", "tests/proof/run.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the direction of imports."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

@@ -18,7 +18,10 @@ from harness import Figure, Results, print_results, write_json
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "reference" / "performance.md"
-SCRIPTS = ("floor", "effects", "logged", "replay", "families", "codec", "imports", "session", "strands")
+SCRIPTS = (
+    *("floor", "effects", "logged", "replay", "families", "codec", "imports", "session", "strands"),
+    *("runtime_steps", "runtime_appends", "runtime_resume", "runtime_waits", "runtime_loops", "runtime_parked"),
+)
 BEGIN, END = "<!-- table: begin (benchmarks/run.py --write-docs) -->", "<!-- table: end -->"
 
 

@@ -4,7 +4,7 @@ import re
 import runpy
 
 import skuld_async
-from skuld_async import SkuldError, testing
+from skuld_async import SkuldError, durable, testing
 
 from .pages import ROOT
 
@@ -13,7 +13,14 @@ API = {page.name: page.read_text(encoding="utf-8") for page in sorted((REFERENCE
 PUBLIC = sorted(
     [
         *(f"skuld_async.{name}" for name in skuld_async.__all__),
+        *(f"skuld_async.durable.{name}" for name in durable.__all__),
         *(f"skuld_async.testing.{name}" for name in testing.__all__),
+        "skuld_async.contrib.itsdangerous.SignedTokens",
+        "skuld_async.stores.file.FileStore",
+        "skuld_async.stores.memory.MemoryStore",
+        "skuld_async.stores.postgres.PostgresStore",
+        "skuld_async.stores.sqlite.SQLiteStore",
+        "skuld_async.testing.stores.StoreConformance",
     ]
 )
 NOT_IMPORTED = ["skuld_async.log.options.Options"]
@@ -49,11 +56,12 @@ def test_the_overview_leads_to_each_public_name() -> None:
 def test_the_page_of_errors_says_of_each_when_it_is_raised() -> None:
     """Each public error has its row; the bases that are never raised themselves are named in the text."""
     text = (REFERENCE / "errors.md").read_text(encoding="utf-8")
-    errors = [name for name in skuld_async.__all__ if name.endswith("Error")]
-    bases = ["AnswerError", "DeploymentError", "MisuseError", "SkuldError"]
+    public = {name: getattr(home, name) for home in (durable, skuld_async) for name in home.__all__}
+    errors = [name for name, one in public.items() if isinstance(one, type) and issubclass(one, Exception)]
+    bases = ["AnswerError", "DeploymentError", "MisuseError", "RunError", "SkuldError", "StoreError"]
 
-    assert all(issubclass(getattr(skuld_async, name), SkuldError) for name in errors)
-    assert sorted([*first_cells(text), *bases]) == errors
+    assert all(issubclass(public[name], SkuldError) for name in errors)
+    assert sorted([*first_cells(text), *bases]) == sorted(errors)
     assert [name for name in bases if f"`{name}`" not in text] == []
 
 

@@ -38,12 +38,15 @@ from skuld_async import (
     Log,
     Observation,
     Outcome,
+    OutcomeUnknown,
     Parallel,
     Perform,
     Port,
     Random,
     Reader,
     Request,
+    Retry,
+    RetryAfter,
     Return,
     Session,
     State,
@@ -301,6 +304,33 @@ async def stock(order: Order, amount: int = 1) -> Literal["reserved", "missing"]
     return "reserved"
 
 
+@port(retry=Retry(5, timedelta(seconds=2), retry_on=[ConnectionError], timeout=timedelta(minutes=1)))
+async def rate(currency: str) -> Decimal:
+    raise RetryAfter(timedelta(minutes=1)) from ConnectionError(currency)
+
+
+class Ledger(Port, Protocol):
+    @operation(at_most_once=True)
+    async def book(self, order: Order) -> str: ...
+
+    @operation(raises=(Declined,), retry=Retry(3, factor=1, jitter=0.5, give_up_on=(PermissionError,)))
+    async def find(self, order: Order) -> str: ...
+
+
+@computation
+async def retries() -> Effectful[str]:
+    assert_type(rate("EUR"), Effect[Decimal])
+    assert_type(rate("EUR").retried(Retry(3)), Effect[Decimal])
+    assert_type(Length("four").retried(None), Length)
+    assert_type(await Ledger.find(ORDER).retried(Retry(3)), str)
+    try:
+        booking: str = yield Ledger.book(ORDER)
+    except OutcomeUnknown as unknown:
+        assert_type(unknown.key, str)
+        booking = yield Ledger.find(ORDER)
+    yield Return(booking)
+
+
 def port_handlers() -> list[Handler]:
     assert_type(current_call, Callable[[], CurrentCall])
     return [
@@ -313,6 +343,8 @@ def port_handlers() -> list[Handler]:
         quote.always(Decimal(1)),
         quote.default(),
         stock.default(),
+        Ledger.book.always("booked"),
+        Ledger.find.always("found"),
     ]
 
 

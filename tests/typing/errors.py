@@ -188,6 +188,8 @@ def ports() -> None:
     operation(raises=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     port(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     port(raises=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    port(retry=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    quote(ORDER).retried(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     port(sig=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     Payments.charge("o-1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Payments.charge()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

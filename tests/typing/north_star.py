@@ -29,6 +29,8 @@ from skuld_async import (
     resume,
     start,
 )
+from skuld_async.durable import Accepted, OpenWait, Page, Run, RunEvent, Runtime, RunView
+from skuld_async.stores.sqlite import SQLiteStore
 
 # -- an approval -------------------------------------------------------------------------------------------------------
 
@@ -317,3 +319,43 @@ async def turn(file: Path, parrot: Parrot, text: str | None) -> Outcome[Reply]:
     file.write_bytes(outcome.log.to_json())
     assert_type(outcome, Outcome[Reply])
     return outcome
+
+
+# -- inside a web app, with recovery, timers and an inbox of open questions --------------------------------------------
+
+
+def make_runtime(file: Path, handlers: list[Handler]) -> Runtime:
+    return Runtime(SQLiteStore(file), [approval, conversation], handlers)
+
+
+async def put_purchase(runtime: Runtime, purchase: Purchase) -> bytes:
+    """The body of a route: idempotent by the number of the purchase."""
+    run = await runtime.start(approval(purchase), id=f"req-{purchase.number}")
+    assert_type(run, Run[Receipt | Refusal])
+    settled = await run.settled(timeout=5)
+    assert_type(settled, RunView)
+    return settled.to_json()
+
+
+async def post_answer(runtime: Runtime, token: str, body: bytes) -> bytes:
+    """The body of another one: checked before it is consumed; single-use."""
+    accepted = await runtime.answer_json(token, body, by="manager@example.com")
+    assert_type(accepted, Accepted)
+    return accepted.to_json()
+
+
+async def inbox(runtime: Runtime) -> list[str]:
+    page = await runtime.waits(older_than=timedelta(0), limit=10)
+    assert_type(page, Page[OpenWait])
+    return [wait.token for wait in page.items]
+
+
+async def history(runtime: Runtime, purchase: Purchase) -> tuple[Receipt | Refusal, list[str]]:
+    run = await runtime.start(approval(purchase), id=f"req-{purchase.number}")
+    value = await run.result(timeout=timedelta(seconds=5))
+    assert_type(value, Receipt | Refusal)
+    told: list[str] = []
+    async for event in run.watch():
+        assert_type(event, RunEvent)
+        told.append(event.kind)
+    return value, told

@@ -39,8 +39,13 @@ from .north_star import (
     check_fraud,
     decide,
     double_handlers,
+    history,
+    inbox,
+    make_runtime,
     place,
     place_awaited,
+    post_answer,
+    put_purchase,
     quote,
     real_handlers,
     submit,
@@ -137,6 +142,24 @@ async def test_an_order_is_checked_decided_and_quoted_side_by_side() -> None:
         assert (await replay(comp, decided.log, clock.handler(), *ports)).value == decided.value
 
 
+async def test_a_web_app_submits_answers_and_shows_what_happened(tmp_path: Path) -> None:
+    """The routes of the design: a purchase is submitted twice, listed, answered twice, and its history told."""
+    async with make_runtime(tmp_path / "workflows.db", double_handlers(Receipt("req-42", "none"))) as runtime:
+        first = msgspec.json.decode(await put_purchase(runtime, PURCHASE))
+        assert msgspec.json.decode(await put_purchase(runtime, PURCHASE)) == first
+        assert first["status"] == "suspended"
+        [token] = await inbox(runtime)
+        assert token == first["waits"][0]["token"]
+
+        accepted = msgspec.json.decode(await post_answer(runtime, token, b'"approved"'))
+        assert (accepted["run"], accepted["by"]) == ("req-42", "manager@example.com")
+        assert msgspec.json.decode(await post_answer(runtime, token, b'"approved"'))["repeated"]
+
+        value, told = await history(runtime, PURCHASE)
+        assert isinstance(value, Receipt)
+        assert told == ["step", "step"]
+
+
 async def test_a_conversation_goes_on_over_many_cold_resumes_with_a_log_of_one_turn(tmp_path: Path) -> None:
     """The loop's log stays as small as one turn, its carry goes on, and no call of the model is repeated."""
     file, parrot = tmp_path / "conversation.json", Parrot()
@@ -166,6 +189,7 @@ async def test_a_conversation_goes_on_over_many_cold_resumes_with_a_log_of_one_t
         (api.returns_nothing(), None),
         (api.computations(), "corner: 8 h, False"),
         (api.ports(), "3:o-1!"),
+        (api.retries(), "booked"),
         (api.states(), 10),
         (api.loops(), 3),
         (api.scopes(), "105: 8 h"),

@@ -1,0 +1,1 @@
+"""Stores: where a runtime keeps its runs."""

@@ -1,0 +1,1 @@
+"""The proof: real processes are killed, stopped and cheated while runs move, and every effect is counted elsewhere."""
