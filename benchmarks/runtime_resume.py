@@ -2,7 +2,7 @@
 
 The run has made so many Port calls and asks one question after the other. It is put away as soon as it waits. So with
 each answer a worker claims it, reads its log, replays all of it, and goes on to the next question. What is timed is all
-of that: from the call of `Runtime.answer` until the run is put away again, with its four commits. By hand the same rows
+of that, with its commits: from the call of `Runtime.answer_json` until the run is put away again. By hand the same rows
 are read with sqlite3, decoded, and replayed, and nothing is written. ``synchronous`` is ``normal``: how long a disk
 takes is no question here.
 """

@@ -172,9 +172,8 @@ async def in_postgres(sizes: Sizes, path: Path) -> list[Figure]:
                 found = await reading.fetch("SELECT data FROM by_hand.steps WHERE run = $1 ORDER BY number", run)
             return [row[0] for row in found]
 
-        return await compared(
-            sizes, "PostgreSQL", lambda: PostgresStore(dsn), Batches(writing), sql=POSTGRES, read=read
-        )
+        batches = Batches(writing)
+        return await compared(sizes, "PostgreSQL", lambda: PostgresStore(dsn), batches, sql=POSTGRES, read=read)
 
 
 async def measure(sizes: Sizes) -> list[Figure]:

@@ -53,8 +53,8 @@ class Dispatcher:
         """The runs that this worker has, by id."""
         self.starting: dict[str, anyio.Lock] = {}
         """The runs that are being started, by id."""
-        self.is_in_doubt = False
-        """Whether this worker may have runs that it does not know of: the store may have done what seemed to fail."""
+        self._doubts = 0
+        """How often the store has failed where it gives runs to this worker, since these were last looked for."""
         self._means = means
         self._worker = worker
         self._notices = notices
@@ -77,9 +77,14 @@ class Dispatcher:
         """Look again: there may be something to take."""
         self._bell.set()
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether this worker may have runs that it does not know of: the store may have done what seemed to fail."""
+        return self._doubts > 0
+
     def doubt(self) -> None:
         """The store has failed where it gives runs to this worker: look for those that it has."""
-        self.is_in_doubt = True
+        self._doubts += 1
         self.ring()
 
     def message_for(self, run: str) -> None:
@@ -133,7 +138,7 @@ class Dispatcher:
                     wait = await self._take()
                 except Exception as error:
                     logger.error("no runs can be taken, trying again: %r", error)  # noqa: TRY400
-                    self.is_in_doubt = True
+                    self._doubts += 1
                     wait = 1.0
                 with anyio.move_on_after(None if wait == math.inf else wait):
                     await bell.wait()
@@ -166,14 +171,17 @@ class Dispatcher:
     async def _adopt(self) -> None:
         """Move the runs that this worker has without knowing it."""
         store, place, moving = self._means.store, None, RunFilter(statuses=("running",))
+        doubts, has_seen_all = self._doubts, True
         while found := await store.runs(moving, place, BATCH):
             place = (found[-1].created, found[-1].id)
             for run in [one.id for one in found if one.owner == self._worker.id]:
                 record = await store.get(run)
-                is_known = run in self.active or run in self.starting
-                if record is not None and record.owner == self._worker.id and not is_known:
+                if run in self.starting:
+                    has_seen_all = False
+                elif record is not None and record.owner == self._worker.id and run not in self.active:
                     self.drive(record)
-        self.is_in_doubt = False
+        if has_seen_all and doubts == self._doubts:
+            self._doubts = 0
 
     def _claimed(self, record: RunRecord) -> None:
         if record.recoveries:

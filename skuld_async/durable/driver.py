@@ -324,6 +324,7 @@ class Driver:
                 refused = f"{error}"
             else:
                 refused = ""
+                session.book.is_unstable = True  # an answer that the store accepts before this is written comes first
         scribe.folded.append(Folded(message.number, refused))
 
     async def _early_answers(self, session: Session[Any], scribe: Scribe) -> bool:

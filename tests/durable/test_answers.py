@@ -18,6 +18,7 @@ from skuld_async import (
     Return,
     Yield,
     computation,
+    mark_loop,
 )
 from skuld_async.contrib.itsdangerous import SignedTokens
 from skuld_async.durable import BadTokenError, UnknownQuestionError, UnknownWaitError
@@ -27,9 +28,11 @@ from skuld_async.stores.memory import MemoryStore
 from .parts import (
     PATIENCE,
     Approval,
+    Comment,
     Cut,
     Desk,
     Line,
+    Office,
     asks,
     asks_named,
     comment,
@@ -344,3 +347,29 @@ async def test_an_accepted_answer_outlives_its_worker() -> None:
         assert await two.get("one").result(10) == "x: no"
     assert (await stored(store, "one")).recoveries == 0
     assert desk.times == {"before x": 1, "after x": 1}
+
+
+@computation
+async def conversation(turns: int, calls: bool) -> Effectful[list[str]]:
+    said: list[str] = []
+    while len(said) < turns:
+        said = yield mark_loop("conversation", list[str], carry=said)
+        answer = yield Comment(f"{len(said)}")
+        said = [*said, (yield Office.do(answer)) if calls else answer]
+    yield Return(said)
+
+
+@pytest.mark.parametrize("calls", [False, True])
+@pytest.mark.parametrize("idle", [0, 10])
+async def test_answers_of_turns_that_are_pruned_were_used(connect: Connect, idle: float, calls: bool) -> None:
+    """Where the loop has removed question and answer before anything was written, its run does not go back to it."""
+    store = connect()
+    async with runtime(store, workflows=[conversation], idle=idle) as one:
+        run = await one.start(conversation(5, calls), id="one")
+        for number in range(5):
+            assert (await stands(one, "one")).status == "suspended"
+            (wait,) = await open_waits(one)
+            assert bytes(wait.question) == b'{"about":"%d"}' % number
+            await one.answer(wait, "abcde"[number])
+        assert await run.result(10) == list("ABCDE" if calls else "abcde")
+        assert [sent.state for sent in await one.messages("one")] == ["used"] * 5

@@ -21,6 +21,7 @@ from .parts import (
     becomes,
     comment,
     dying,
+    fates,
     open_waits,
     plain,
     put_away,
@@ -90,6 +91,7 @@ async def test_a_divergence_needs_attention(connect: Connect) -> None:
         await _parked(two, "one", "divergence", "DivergenceError")
         assert desk.done == ["a", "b"]
         assert len((await two.waits()).items) == 1  # and may be answered all the while
+        await fates(two, "one", "pending")
     await _finished(connect(), job("a", "b"), desk)
     assert desk.done == ["a", "b", "end"]
 

@@ -13,12 +13,14 @@ from skuld_async import (
     computation,
 )
 from skuld_async.durable import UnknownRunError
+from skuld_async.durable.records import NewAnswer
 from skuld_async.durable.store import Store
 from skuld_async.stores.memory import MemoryStore
 
 from .parts import (
     Comment,
     Desk,
+    Line,
     asks,
     asks_named,
     fates,
@@ -137,3 +139,28 @@ async def test_a_deposit_comes_after_an_answer() -> None:
         for lacking in ({}, {"run": "one"}, {"name": "name"}):
             with pytest.raises(DeclarationError):
                 await one.deposit(b'"no"', **lacking)
+
+
+async def test_an_accepted_answer_comes_before_a_deposit() -> None:
+    """Where the deposit came first, but was not written yet, it is told so."""
+    store, desk = MemoryStore(), Desk()
+    line = Line(store)
+    async with runtime(line, desk) as one:
+        run = await one.start(asks("x"), id="one")
+        (wait,) = await open_waits(one)
+
+        async def answer(name: str, args: tuple[Any, ...]) -> None:
+            if name == "append" and args[0].closes:
+                line.before = _nothing
+                given = NewAnswer("one", wait.id, wait.digest, b'"yes"', "anna", 0)
+                assert await store.answer(given) == "accepted"
+
+        line.before = answer
+        await one.deposit(b'"no"', to=wait)
+        assert await run.result(10) == "x: yes"
+        assert [sent.state for sent in await one.messages("one")] == ["refused", "used"]
+    assert desk.times == {"before x": 1, "after x": 1}
+
+
+async def _nothing(_name: str, _args: tuple[Any, ...]) -> None:
+    pass

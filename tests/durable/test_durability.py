@@ -273,6 +273,54 @@ async def test_a_start_that_seemed_to_fail_is_moved() -> None:
     assert desk.times == {"a": 1}
 
 
+@computation
+async def drawn() -> Effectful[str]:
+    yield Office.do(f"{(yield Fresh.uuid())}")
+    yield Return((yield Office.do("held")))
+
+
+async def test_a_start_that_is_made_again_at_once_is_the_same_run() -> None:
+    """The run goes on from what was committed first: what it draws comes out the same in another worker."""
+    store, desk, left = MemoryStore(), Desk("held"), [1]
+    line = Line(store)
+
+    async def fail(name: str, _args: tuple[Any, ...]) -> None:
+        if name == "create" and left[0]:
+            left[0] -= 1
+            raise Cut
+
+    line.after = fail
+    async with dying(line, desk, workflows=[drawn]) as one:
+        with pytest.raises(Cut):
+            await one.start(drawn(), id="one")
+        await one.start(drawn(), id="one")
+        await desk.at("held").wait()
+    desk.let("held")
+    async with runtime(store, desk, workflows=[drawn]) as two:
+        assert await two.get("one").result(10) == "HELD"
+
+
+async def test_an_inbox_that_cannot_be_read_stops_nothing() -> None:
+    """An answer is taken when it can be read; what is at work meanwhile goes on where it is."""
+    line, desk, left = Line(MemoryStore()), Desk("slow"), [2]
+
+    async def fail(name: str, _args: tuple[Any, ...]) -> None:
+        if name == "inbox" and left[0]:
+            left[0] -= 1
+            raise Cut
+
+    line.before = fail
+    async with runtime(line, desk) as one:
+        run = await one.start(side_by_side(["x"], ["slow"]), id="one")
+        await desk.at("slow").wait()
+        (wait,) = await open_waits(one)
+        await one.answer(wait, "said")
+        await desk.at("x said").wait()
+        desk.let("slow")
+        assert await run.result(10) == ["X SAID", "SLOW"]
+    assert desk.times == {"slow": 1, "x said": 1}
+
+
 async def test_a_start_that_is_cancelled_is_moved() -> None:
     """Whoever gives up waiting for a start leaves either no run, or one that moves."""
     line, desk = Line(MemoryStore()), Desk()

@@ -201,7 +201,7 @@ def of(kinds: list[Any]) -> st.SearchStrategy[tuple[Program, list[Any]]]:
     return st.one_of([st.tuples(st.just(program), steps) for program, steps in kinds])
 
 
-@each(40)
+@each(30)
 @given(of(CALM), st.integers(0, 2**16), troubles, st.booleans())
 async def test_a_calm_program_comes_to_the_same(
     what: tuple[Program, list[Any]], seed: int, expected: list[Trouble], stays: bool
@@ -217,7 +217,7 @@ async def test_a_calm_program_comes_to_the_same(
         assert set(city.times.values()) <= {1}
 
 
-@each(40)
+@each(30)
 @given(of(WILD), st.integers(0, 2**16), troubles, st.booleans(), st.booleans())
 async def test_a_wild_program_comes_to_an_end(
     what: tuple[Program, list[Any]], seed: int, expected: list[Trouble], stays: bool, seldom: bool

@@ -52,8 +52,6 @@ class Tally(msgspec.Struct, frozen=True):
     calls: int
     late: int
     """Calls of workers that were fenced off, after the outcome was kept by another one."""
-    again: int
-    """Calls that were made twice under one lease: the store had refused the first outcome."""
     most: int
     """Calls of the effect that was called most often."""
     appends: int
@@ -89,7 +87,7 @@ class Books:
         self._kept: dict[str, int] = {}
         self._appends: dict[str, dict[int, int]] = defaultdict(dict)
         self._ends: dict[str, set[int]] = defaultdict(set)
-        self._late = self._again = 0
+        self._late = 0
         self._wrong: list[str] = []
 
     def call(self, call: Call) -> int:
@@ -140,7 +138,6 @@ class Books:
             keys=len(lengths),
             calls=sum(lengths),
             late=self._late,
-            again=self._again,
             most=max(lengths, default=0),
             appends=sum(map(len, self._appends.values())),
             wrong=wrong,

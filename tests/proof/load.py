@@ -104,7 +104,7 @@ class Load:
             problems.append(f"{tally.repeated} calls were repeated, with no reason")
         told = f"{kills}+{pauses}p" if pauses else f"{kills}"
         note = f"{tally.calls} calls, {tally.appends} appends seen, {tally.late} late calls of fenced workers, "
-        note += f"{tally.again} again under one lease, {tally.most} calls of an effect at most"
+        note += f"{tally.most} calls of an effect at most"
         return Row(self._runs, told, tally.repeated, problems, note)
 
     async def _start(self, desk: Desk) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from skuld_async.durable.records import RunRecord
 from skuld_async.stores.file import FileStore
-from skuld_async.stores.file_folder import Folder, Write, name_of
-from skuld_async.stores.file_state import State
+from skuld_async.stores.file.folder import Folder, Write, name_of
+from skuld_async.stores.file.state import State
 from skuld_async.testing.stores.samples import write
 
 

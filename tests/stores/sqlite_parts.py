@@ -10,8 +10,8 @@ import anyio
 import anyio.lowlevel
 
 from skuld_async.durable.records import Append
-from skuld_async.stores._sqlite_writer import Desk, Writer
 from skuld_async.stores.sqlite import SQLiteStore
+from skuld_async.stores.sqlite.writer import Desk, Writer
 
 
 def writer_of(store: SQLiteStore) -> Writer:

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from skuld_async.durable.errors import StoreClosedError
 from skuld_async.durable.records import Folded
 from skuld_async.stores.file import FileStore
-from skuld_async.stores.file_errors import FolderInUseError
-from skuld_async.stores.file_folder import name_of
+from skuld_async.stores.file.errors import FolderInUseError
+from skuld_async.stores.file.folder import name_of
 from skuld_async.testing.stores.samples import answer, deposit, event, owned, question
 
 from .file_parts import append, file_of, names_in, record_of, states_in

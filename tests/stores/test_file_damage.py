@@ -9,8 +9,8 @@ import pytest
 from skuld_async.durable.errors import StoreSchemaError
 from skuld_async.durable.records import Closing
 from skuld_async.stores.file import FileStore
-from skuld_async.stores.file_errors import DamagedFileError
-from skuld_async.stores.file_state import State
+from skuld_async.stores.file.errors import DamagedFileError
+from skuld_async.stores.file.state import State
 from skuld_async.testing.stores.samples import owned, question
 
 from .file_parts import append, file_of, names_in, states_in
@@ -118,7 +118,7 @@ async def test_a_copy_under_another_name_is_refused(folder: Path) -> None:
 
 async def test_a_file_of_a_later_release_is_named(folder: Path) -> None:
     """A format that this release does not know is no damage."""
-    with patch("skuld_async.stores.file_lines.FORMAT", 2):
+    with patch("skuld_async.stores.file.lines.FORMAT", 2):
         async with FileStore(folder) as store:
             await owned(store)
     with pytest.raises(StoreSchemaError, match="format 2, and this release knows 1"):

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from skuld_async.durable.errors import LeaseLostError, StoreClosedError, StoreError
 from skuld_async.durable.records import Closing, Folded
 from skuld_async.stores.file import FileStore
-from skuld_async.stores.file_state import State
+from skuld_async.stores.file.state import State
 from skuld_async.testing.stores.samples import (
     answer,
     claimed,

@@ -118,8 +118,8 @@ class Duel:
             await (self.beat(handle, worker) if kind == "beat" else self.stop(worker))
         else:
             await self.check(handle, self.call(kind, chance, at_once=False))
-        for kind in ("list_runs", "list_waits"):
-            await self.check(handle, self.call(kind, chance, at_once=False))
+        await self.check(handle, self.call("list_runs", chance, at_once=False))
+        await self.check(handle, self.call("list_waits", chance, at_once=False))
         assert await seen(handle) == expected(self.model), self.story
 
     async def check(self, handle: Store, call: Call) -> None:

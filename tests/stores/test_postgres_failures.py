@@ -10,8 +10,8 @@ import pytest
 
 from skuld_async.durable.records import RunRecord
 from skuld_async.durable.store import Store
-from skuld_async.stores._postgres_driver import is_passing
 from skuld_async.stores.postgres import PostgresStore
+from skuld_async.stores.postgres.driver import is_passing
 from skuld_async.testing.stores.samples import (
     AT,
     MANY,

@@ -8,10 +8,9 @@ import pytest
 
 from skuld_async.durable.errors import StoreSchemaError
 from skuld_async.durable.records import RunFilter, WaitFilter
-from skuld_async.stores import _postgres_leases as leases
-from skuld_async.stores._postgres_queries import BURY, WORKERS, listed_runs, open_waits
-from skuld_async.stores._postgres_schema import Schema
-from skuld_async.stores.postgres import PostgresStore
+from skuld_async.stores.postgres import PostgresStore, leases
+from skuld_async.stores.postgres.queries import BURY, WORKERS, listed_runs, open_waits
+from skuld_async.stores.postgres.schema import Schema
 from skuld_async.testing.stores.samples import AT, found, owned, ready
 
 from .postgres_parts import asyncpg, new_schema

@@ -13,8 +13,8 @@ import pytest
 
 from skuld_async.durable.errors import LeaseLostError, StoreClosedError, StoreError
 from skuld_async.durable.records import WorkerRecord
-from skuld_async.stores._sqlite_append import append
 from skuld_async.stores.sqlite import SQLiteStore
+from skuld_async.stores.sqlite.append import append
 from skuld_async.testing.stores.samples import AT, deposit, found, new_run, owned, write
 
 from .sqlite_parts import appends, held, together, traced, writer_of

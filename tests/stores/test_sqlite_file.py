@@ -10,8 +10,8 @@ import pytest
 
 from skuld_async.durable.errors import StoreSchemaError
 from skuld_async.durable.records import RunFilter
-from skuld_async.stores._sqlite_writer import Desk
 from skuld_async.stores.sqlite import SQLiteStore
+from skuld_async.stores.sqlite.writer import Desk
 from skuld_async.testing.stores.samples import found, owned, write
 
 from .sqlite_parts import appends, together, writer_of

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from skuld_async.durable.records import RunFilter, WaitFilter
-from skuld_async.stores._sqlite_claim import due_query, owned_query, wake_query
-from skuld_async.stores._sqlite_reads import CHUNKS, MAIL, UNREAD, runs_query
-from skuld_async.stores._sqlite_runs import EXPIRED
-from skuld_async.stores._sqlite_waits import inbox_query
-from skuld_async.stores._sqlite_writer import Desk
 from skuld_async.stores.sqlite import SQLiteStore
+from skuld_async.stores.sqlite.claim import due_query, owned_query, wake_query
+from skuld_async.stores.sqlite.reads import CHUNKS, MAIL, UNREAD, runs_query
+from skuld_async.stores.sqlite.runs import EXPIRED
+from skuld_async.stores.sqlite.waits import inbox_query
+from skuld_async.stores.sqlite.writer import Desk
 from skuld_async.testing.stores.samples import AT, question, ready, suspended
 
 from .sqlite_parts import writer_of

@@ -13,8 +13,8 @@ import anyio.to_thread
 import pytest
 
 from skuld_async.durable.records import WorkerRecord
-from skuld_async.stores._sqlite_writer import Desk
 from skuld_async.stores.sqlite import SQLiteStore
+from skuld_async.stores.sqlite.writer import Desk
 from skuld_async.testing.stores.samples import deposit, found, owned, suspended, write
 
 from .sqlite_parts import writer_of
@@ -103,7 +103,7 @@ async def test_steps_and_beats_are_not_heard(path: Path) -> None:
 
 async def test_who_does_not_ask_is_told_that_something_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener remembers so many runs, and after that only that there were changes."""
-    monkeypatch.setattr("skuld_async.stores._sqlite_listening.MANY", 3)
+    monkeypatch.setattr("skuld_async.stores.sqlite.listening.MANY", 3)
     async with SQLiteStore(path) as store, store.listen() as listener:
         for number in range(6):
             await suspended(store, f"run {number}")

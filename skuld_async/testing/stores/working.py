@@ -112,12 +112,13 @@ class Working(Handles):
                 await heart.beat()
             await owned(store, worker="w3")
             await store.bury(["w1", "w3", "w9"])
-            left = await beats(store)
+            left = {worker.id: worker for worker in await store.workers()}
             await store.bury([])
             for heart in hearts:
                 await heart.close()
 
         assert sorted(left) == ["w2", "w3"]
+        assert replace(left["w3"], beat=0) == replace(W1, id="w3")
 
     async def test_a_worker_that_was_buried_comes_back(self, store: Store) -> None:
         """One that was forgotten while it lived is known again with its next beat."""
