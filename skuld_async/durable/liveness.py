@@ -6,7 +6,8 @@ The rules:
    number belongs to another process.
 2. Any other one is dead when its beat has stood still for a lease. Time is counted between two looks, by the monotonic
    clock of whoever looks, and a gap between them counts for at most a quarter of a lease: while nobody could look, in
-   an outage of the store or with this process stopped, nobody could beat either.
+   an outage of the store or with this process stopped, nobody could beat either. Nor is it counted while the beats of
+   whoever looks do not arrive: a store that can be read but not written to buries nobody.
 3. One that is forgotten and still owns runs (``beat`` 0) is dead.
 4. Nobody calls itself dead.
 
@@ -56,6 +57,8 @@ class Census:
         self._me = me
         self._lease = lease
         self._looked: float | None = None
+        self._mine = 0
+        """Our own beat, as it was last seen to grow."""
         self._silent: dict[str, tuple[int, float]] = {}
         """For each worker, by id: its beat, and for how many seconds that is known to have stood still."""
 
@@ -66,8 +69,11 @@ class Census:
             workers: What `Store.workers` gave.
             now: This process's monotonic time, in seconds, from before the store was asked.
         """
-        gap = 0.0 if self._looked is None else min(max(now - self._looked, 0.0), self._lease / LOOKS)
-        self._looked = now
+        mine = next((one.beat for one in workers if one.id == self._me.id), 0)
+        gap = 0.0
+        if mine == 0 or mine != self._mine:  # while our own beats do not arrive, those of others may not either
+            gap = 0.0 if self._looked is None else min(max(now - self._looked, 0.0), self._lease / LOOKS)
+            self._looked, self._mine = now, mine
         silent: dict[str, tuple[int, float]] = {}
         for one in workers:
             beat, seconds = self._silent.get(one.id, (None, 0.0))

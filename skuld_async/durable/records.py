@@ -61,7 +61,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     status: RunStatus
     created: float
     updated: float
-    """When its status last changed."""
+    """When its status last changed: at an append, or by a message that let a suspended run go on."""
     wake: float | None = None
     """When it is to be taken by a worker, if nothing happens before; 0 for now, None for never."""
     owner: str | None = None
@@ -214,6 +214,9 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[NewEvent, ...] = ()
     trim: int = 0
     """Events up to this offset are removed."""
+    forget: float = 0.0
+    """With *replace*: waits that are closed and were opened before this time, and messages that are dealt with and were
+    sent before it, are removed; not those that this append closes or folds."""
     progress: bool = True
     """Whether the run got further: its recoveries are counted from 0 again."""
 

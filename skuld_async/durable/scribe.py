@@ -81,7 +81,11 @@ class Scribe:
         self._stands = (0, "running")
         """What the store knows: the last message that was looked at, and the status. A message changes the status."""
         self._number = record.appends
-        self._offset = self._rested_at = record.events
+        self._offset = record.events
+        self._rested = (record.events, record.updated)
+        """Where the run last stood still: offset of the last event, and when that was."""
+        self._has_lost = False
+        """Whether something of the log was pruned since it was last written as a whole."""
 
     def begin(self, book: Book, stored: int, open_waits: Collection[str]) -> None:
         """Go on with the log of *book*.
@@ -172,9 +176,13 @@ class Scribe:
         opens, closes = ((), ()) if chunk is None else self._waits_in(chunk)
         folded, self.folded = tuple(self.folded), []
         events, self._events, self._has_reports = tuple(self._events), [], False
-        trim = self._rested_at if rests and chunk is not None and chunk.is_whole else 0
+        now = self._clock.seconds()
+        self._has_lost |= chunk is not None and chunk.has_lost
+        trim, forget = 0, 0.0
+        if rests and self._has_lost and chunk is not None and chunk.is_whole:  # what the log has lost, nobody needs
+            (trim, forget), self._has_lost = self._rested, False
         if rests:
-            self._rested_at = self._offset
+            self._rested = (self._offset, now)
         if not rests and self._stands[1] == "suspended":
             more = {"status": "running", **more}  # its time had come
         self._stands = (self.seen, more.get("status", self._stands[1]))
@@ -185,7 +193,7 @@ class Scribe:
             worker=record.owner,
             token=record.token,
             number=self._number + 1,
-            at=self._clock.seconds(),
+            at=now,
             chunk=None if chunk is None else chunk.data,
             replace=chunk is not None and chunk.is_whole,
             seen=self.seen,
@@ -194,6 +202,7 @@ class Scribe:
             folded=folded,
             events=events,
             trim=trim,
+            forget=forget,
             progress=rests or chunk is not None,  # one that stands still has not killed its worker
             **more,
         )

@@ -109,10 +109,11 @@ class Store(Protocol):
     async def append(self, item: Append) -> None:
         """Write what happened in a run: see `Append`. Those of several runs may share a commit, and fail each alone.
 
-        The same append again (worker, token, number) does nothing.
+        The last append again (worker, token, number) does nothing, also when the lease was given back meanwhile.
 
         Raises:
-            LeaseLostError: The run has another owner, another token, or another number; or there is no such run.
+            LeaseLostError: The run has another owner, another token, or another number; or there is no such run. This
+                comes before the next one.
             WaitTakenError: It ends a wait that has been answered meanwhile; nothing was written.
         """
         ...
@@ -130,7 +131,8 @@ class Store(Protocol):
         """Take up to *limit* runs: each gets *worker* as its owner, the status running, and the next token.
 
         They are the runs that nobody has and whose ``wake`` is *now* or before, the longest due first, and those that
-        the workers *dead* own, whose ``recoveries`` grow by one. No two callers get the same run.
+        the workers *dead* own, whose ``recoveries`` grow by one. No two callers get the same run; one that another
+        call is changing may be left for the next claim.
 
         Args:
             worker: Id of the worker.
@@ -183,12 +185,13 @@ class Store(Protocol):
     async def answer(self, item: NewAnswer) -> Answered:
         """Answer an open question, once: compare-and-set on its row, with a message to its run in the same commit.
 
-        A question that was asked again with other words (another digest) is unknown.
+        A question that was asked again with other words (another digest) is unknown. One that is closed and had an
+        answer still says ``repeated`` or ``conflict``; who answers, and when, makes no difference.
         """
         ...
 
     async def deposit(self, item: NewDeposit) -> int | None:
-        """Leave an answer that nobody has checked; it does not close a wait.
+        """Leave an answer that nobody has checked; it does not close a wait. An equal one is the same message.
 
         Returns:
             The number of the message; None where there is no such run, or it has ended.

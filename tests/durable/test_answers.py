@@ -372,4 +372,4 @@ async def test_answers_of_turns_that_are_pruned_were_used(connect: Connect, idle
             assert bytes(wait.question) == b'{"about":"%d"}' % number
             await one.answer(wait, "abcde"[number])
         assert await run.result(10) == list("ABCDE" if calls else "abcde")
-        assert [sent.state for sent in await one.messages("one")] == ["used"] * 5
+        assert {sent.state for sent in await one.messages("one")} == {"used"}

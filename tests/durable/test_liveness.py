@@ -122,6 +122,16 @@ def test_a_time_in_which_nobody_looked_kills_nobody(gap: float) -> None:
     assert _looks(census, [AWAY], gap, 10) == [6.0, 7.0, 8.0, 9.0, 10.0]
 
 
+def test_while_our_own_beats_do_not_arrive_nobody_is_dead() -> None:
+    """A store that can be read but not written to holds back the beats of all; time is counted once ours grow again."""
+    census = Census(ME, LEASE)
+    for second in range(100):
+        assert census.dead([replace(ME, beat=5), AWAY], float(second)) == frozenset()
+    found = [census.dead([replace(ME, beat=6 + second), AWAY], 100.0 + second) for second in range(10)]
+    assert found[-1] == {"away"}
+    assert found[:3] == [frozenset()] * 3
+
+
 def test_who_is_missing_for_a_while_begins_anew() -> None:
     """A worker that was out of the list is judged by what is seen from its return on."""
     census = Census(ME, LEASE)

@@ -31,7 +31,7 @@ async def disk_full(site: Site) -> Row:
             ceiling.unlink(missing_ok=True)
 
     load = Load(folder, site.place("sqlite"), 2, ceiling=ceiling, runs=runs, rate=5, limit=240 + runs, delay=0.1)
-    row = await load.under(disturb)
+    row = await load.under(disturb, may_repeat=False)
     return row._replace(kills=f"{count} times full")
 
 

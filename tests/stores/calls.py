@@ -201,6 +201,7 @@ class Calls:
             "folded": tuple(Folded(number, chance.choice(["", "late"])) for number in self.some(unfolded)),
             "events": tuple(events),
             "trim": chance.choice([0, 0, chance.randint(0, told + len(events))]),
+            "forget": chance.choice([0.0, self.at - chance.randint(0, 3)]),
         }
 
     def claim(self) -> Call:

@@ -103,14 +103,24 @@ class Model:
             record["recoveries"] = 0
         if item.chunk is not None:
             run["log"] = [*([] if item.replace else run["log"]), item.chunk]
+        if item.replace:
+            self._forget(run, item.forget)
         for closing in item.closes:
             if closing.wait in waits:
                 waits[closing.wait]["state"] = "closed"
         for wait in item.opens:
             waits[wait.id] = asdict(wait)
         for folded in item.folded:
-            run["sent"][folded.number - 1]["fate"] = folded.refused
+            for sent in run["sent"]:
+                if sent["number"] == folded.number:
+                    sent["fate"] = folded.refused
         run["told"] = [one for one in [*run["told"], *map(asdict, item.events)] if one["offset"] > item.trim]
+
+    def _forget(self, run: Plain, before: float) -> None:
+        waits = run["waits"]
+        run["sent"] = [one for one in run["sent"] if one["fate"] is None or one["at"] >= before]
+        for gone in [one for one, wait in waits.items() if wait["state"] == "closed" and wait["opened"] < before]:
+            del waits[gone]
 
     def _stand(self, run: Plain, item: Append) -> None:
         record = run["record"]

@@ -35,6 +35,7 @@ class MemoryRun:
         """Change the log, the messages and the events as *item* says."""
         if item.replace:
             self.chunks.clear()
+            self._forget(item.forget)
         if item.chunk is not None:
             self.chunks.append(item.chunk)
         if item.folded:
@@ -43,6 +44,12 @@ class MemoryRun:
         self.events += item.events
         if item.trim:
             self.events[:] = [event for event in self.events if event.offset > item.trim]
+
+    def _forget(self, before: float) -> None:
+        """Remove what is over since then."""
+        self.messages[:] = [(one, fate) for one, fate in self.messages if fate is None or one.at >= before]
+        for wait in [wait for wait in self.waits.values() if wait.state == "closed" and wait.opened < before]:
+            del self.waits[wait.id]
 
 
 def new_record(run: NewRun, worker: str | None) -> RunRecord:

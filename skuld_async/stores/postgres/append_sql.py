@@ -80,6 +80,7 @@ class Shape(NamedTuple):
     folded: bool = False
     events: bool = False
     trim: bool = False
+    forget: bool = False
 
 
 PLAIN = Shape(chunk=True)
@@ -98,6 +99,7 @@ def shape_of(item: Append) -> Shape:
         bool(item.folded),
         bool(item.events),
         bool(item.trim),
+        item.replace and bool(item.forget),
     )
 
 
@@ -181,7 +183,7 @@ class AppendStatement:
             parts.append(
                 f"folded AS (UPDATE SCHEMA.messages m SET fate = f.fate"
                 f" FROM done, unnest({numbers}::bigint[], {fates}::text[]) AS f (number, fate)"
-                f" WHERE m.run = done.id AND m.number = f.number)"
+                f" WHERE m.run = done.id AND m.number = f.number AND NOT ({self._is_old(shape)}))"
             )
         if shape.events:
             offsets = self._put(lambda item: [one.offset for one in item.events if one.offset > item.trim])
@@ -196,7 +198,26 @@ class AppendStatement:
             parts.append(
                 f"trimmed AS (DELETE FROM SCHEMA.events e USING done WHERE e.run = done.id AND e.number <= {trim})"
             )
+        if shape.forget:
+            read, closed = self._is_old(shape), self._was_closed(shape)
+            parts += [
+                f"read AS (DELETE FROM SCHEMA.messages m USING done WHERE m.run = done.id AND {read})",
+                f"forgotten AS (DELETE FROM SCHEMA.waits w USING done WHERE w.run = done.id AND {closed})",
+            ]
         return [f"\n    {part}" for part in parts]
+
+    def _is_old(self, shape: Shape) -> str:
+        """Of a message: whether it is forgotten."""
+        if not shape.forget:
+            return "false"
+        return f"m.fate IS NOT NULL AND m.at < {self._put(lambda item: item.forget)}::double precision"
+
+    def _was_closed(self, shape: Shape) -> str:
+        """Of a wait: whether it is forgotten."""
+        old = f"w.state = 'closed' AND w.opened < {self._put(lambda item: item.forget)}::double precision"
+        if shape.opens:  # one that is asked again in the same append
+            old += f" AND w.id <> ALL({self._put(lambda item: [one.id for one in item.opens])}::text[])"
+        return old
 
     def _closed(self, shape: Shape) -> str:
         which = "w.state <> 'closed'"

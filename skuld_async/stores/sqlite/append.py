@@ -77,6 +77,10 @@ def _write_log(desk: Desk, item: Append, key: int) -> None:
     execute = desk.execute
     if item.replace:
         execute("DELETE FROM chunks WHERE run = ?", (key,))
+        if item.forget:
+            old = (item.forget,)
+            execute("DELETE FROM messages WHERE run = ? AND fate IS NOT NULL AND at < ?", (key, *old))
+            execute("DELETE FROM waits WHERE run = ? AND state = 'closed' AND opened < ?", (item.run, *old))
     if item.chunk is not None:
         execute(ADD_CHUNK, (key, item.number, item.chunk))
     for folded in item.folded:

@@ -11,7 +11,22 @@ from msgspec.structs import replace
 from skuld_async.durable.errors import LeaseLostError
 from skuld_async.durable.records import Closing, Folded
 
-from .samples import AT, MANY, Handles, answer, claimed, event, found, owned, question, ready, whole, write, written
+from .samples import (
+    AT,
+    MANY,
+    Handles,
+    answer,
+    claimed,
+    deposit,
+    event,
+    found,
+    owned,
+    question,
+    ready,
+    whole,
+    write,
+    written,
+)
 
 if TYPE_CHECKING:
     from skuld_async.durable.records import Append
@@ -199,6 +214,23 @@ class Appending(Handles):
 
         assert list(await store.events("run", 0, MANY)) == []
         assert record == replace(await owned(store), appends=4, events=4)
+
+    async def test_what_is_over_is_forgotten_with_the_log(self, store: Store) -> None:
+        """An append that replaces the log removes the old waits that are closed and messages that are dealt with."""
+        asked = [question(id="0/1", opened=AT), question(id="0/2", opened=AT + 9), question(id="0/3", opened=AT)]
+        record = await written(store, write(await owned(store), opens=tuple(asked)))
+        for number, at in enumerate([AT, AT + 9, AT], 1):
+            assert await store.deposit(deposit(name=f"name {number}", at=at)) == number
+        closes, folded = (Closing("0/1", answered=False), Closing("0/2", answered=False)), (Folded(1), Folded(2))
+        record = await written(store, write(record, closes=closes, folded=folded, seen=3))
+
+        kept = await written(store, write(record, forget=AT + 5, seen=3))
+        assert [message.number for message, _ in await store.messages("run")] == [1, 2, 3]
+        await written(store, write(kept, replace=True, forget=AT + 5, folded=(Folded(3),), seen=3))
+
+        assert [message.number for message, _ in await store.messages("run")] == [2, 3]
+        gone = [await store.wait("run", wait) is None for wait in ("0/1", "0/2", "0/3")]
+        assert gone == [True, False, False]
 
     async def test_progress_lets_the_recoveries_begin_again(self, store: Store) -> None:
         """An append with which a run got further sets its recoveries to 0; another one leaves them."""
