@@ -3,7 +3,8 @@
 A round trip is a run of three steps, a question, its answer, and two steps; all are answered as soon as they ask. Once
 the runs stay in memory while they wait, and once they are put away at once, so that each is claimed and resumed cold.
 By hand the same is written, in as many commits: the run, its steps, the question, that it waits, that a worker claims
-it, the answer, the result; and where it was put away, its steps are read again.
+it, the answer, the result; and where it was put away, its steps are read again. The same without any store, by `start`
+and `resume`, is held against the same baseline: it shows what the round trip costs in Python, whatever keeps it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from runtime_parts import (
     steps_by_hand,
 )
 
-from skuld_async import Effectful, Return, Yield, computation
+from skuld_async import Completed, Effectful, Return, Suspended, Yield, computation, resume, start
 from skuld_async.durable import Runtime, Store
 from skuld_async.stores.sqlite import SQLiteStore
 
@@ -110,6 +111,19 @@ def round_trips(runtime: Runtime, runs: int) -> Case:
     return serve
 
 
+def in_memory(runs: int) -> Case:
+    async def one(_: int) -> None:
+        asked = await start(confirmed(BEFORE, AFTER), *HANDLERS)
+        assert isinstance(asked, Suspended)
+        assert isinstance(await resume(confirmed(BEFORE, AFTER), asked.log, *HANDLERS, answer=True), Completed)
+
+    async def serve() -> int:
+        await all_of(runs, one)
+        return runs
+
+    return serve
+
+
 def by_hand(writer: Writer, sql: Mapping[str, str], read: Reading | None, runs: int) -> Case:
     """Read the steps again by *read*, where a run is put away."""
 
@@ -155,7 +169,10 @@ async def in_sqlite(sizes: Sizes, path: Path) -> list[Figure]:
         async def read(run: str) -> list[bytes]:
             return [data for (data,) in reader.execute("SELECT data FROM steps WHERE run = ? ORDER BY number", (run,))]
 
-        return await compared(sizes, "SQLite", lambda: SQLiteStore(path / "runs.db"), writer, sql=SQLITE, read=read)
+        figures = await compared(sizes, "SQLite", lambda: SQLiteStore(path / "runs.db"), writer, sql=SQLITE, read=read)
+        runs, repetitions = sizes.count(RUNS), min(REPETITIONS, sizes.repetitions)
+        base, case = by_hand(writer, SQLITE, None, runs), in_memory(runs)
+        return [*figures, await beside(f"{RUNS} round trips, no store", base, case, repetitions)]
 
 
 async def in_postgres(sizes: Sizes, path: Path) -> list[Figure]:

@@ -65,7 +65,7 @@ class Changes:
         self._written = stored or 0
         self._length = book.kept = 0
         if stored is not None:
-            self._note_written()
+            self._note_written(0, _encode(book.log.header))
 
     def take(self, *, rests: bool = False) -> Chunk | None:
         """What is new, or None.
@@ -77,7 +77,9 @@ class Changes:
         entries, kept = log.entries, book.kept
         header = _encode(log.header)
         new_header = log.header if header != self._header else None
-        changed = [(at, entries[at]) for at, was in self._open if at < kept and _stamp(entries[at]) != was]
+        changed: list[tuple[int, Entry]] = []
+        if self._open:
+            changed = [(at, entries[at]) for at, was in self._open if at < kept and _stamp(entries[at]) != was]
         if kept == len(entries) and kept == self._length and new_header is None and not changed:
             return None
         book.is_unstable = False
@@ -89,20 +91,19 @@ class Changes:
             self._written = 0
         else:
             part = _Part(kept, entries[kept:], changed, new_header)
-        self._written += len(part.entries) + len(part.changed)
+        news = [*part.entries, *(entry for _, entry in changed)] if changed and not is_whole else part.entries
+        self._written += len(news)
         data, has_lost = _encode(part), kept < self._length
-        self._note_written(part.kept)
-        return Chunk(data, is_whole, [*part.entries, *(entry for _, entry in part.changed)], has_lost)
+        self._note_written(part.kept, header)
+        return Chunk(data, is_whole, news, has_lost)
 
-    def _note_written(self, kept: int = 0) -> None:
-        log = self._book.log
-        still = [(at, was) for at, was in self._open if at < kept]
-        self._open = [(at, _stamp(log.entries[at])) for at, _ in still if log.entries[at].state == "started"]
-        self._open += [
-            (at, _stamp(entry)) for at, entry in enumerate(log.entries[kept:], kept) if entry.state == "started"
-        ]
-        self._book.kept = self._length = len(log.entries)
-        self._header = _encode(log.header)
+    def _note_written(self, kept: int, header: bytes) -> None:
+        entries = self._book.log.entries
+        still = [at for at, _ in self._open if at < kept and entries[at].state == "started"] if self._open else []
+        still += [at for at in range(kept, len(entries)) if entries[at].state == "started"]
+        self._open = [(at, _stamp(entries[at])) for at in still]
+        self._book.kept = self._length = len(entries)
+        self._header = header
 
 
 def _stamp(entry: Entry) -> tuple[Any, ...]:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from skuld_async import AnswerError, Computation, Handler, current_call
+from skuld_async import AnswerError, Computation, Divergence, Failed, Handler, current_call
 from skuld_async.durable import Run, Runtime, RunView
+from skuld_async.durable.records import WaitFilter
 from skuld_async.durable.store import Store
 from skuld_async.log.chunks import log_of
 from skuld_async.stores.memory import MemoryStore
@@ -38,10 +39,24 @@ class City:
         self.clock = VirtualClock()
         self.calls: list[tuple[str, str]] = []
         """Key and call, in the order in which they came."""
+        self.settled: set[str] = set()
+        """Keys of what a worker that died has left as settled."""
+        self.repeated: list[str] = []
+        """Calls of those that came all the same."""
+        self.cancel_after: int | None = None
+        """After how many calls the run is cancelled."""
+        self._reached: dict[int, anyio.Event] = {}
+
+    def at(self, count: int) -> anyio.Event:
+        """Set once so many calls have come."""
+        return self._reached.setdefault(count, anyio.Event())
 
     async def _call(self, what: str) -> str:
         key = current_call().key
+        if key in self.settled:
+            self.repeated.append(f"{key}: {what}")
         self.calls.append((key, what))
+        self.at(len(self.calls)).set()
         for _ in range(self.chance.randrange(6)):
             await anyio.lowlevel.checkpoint()
         return key
@@ -109,20 +124,8 @@ async def run(
                 ended = await _life(one.get(RUN), line, one, program(steps), city)
             if ended is not None:
                 return ended
-            check_no_repetition(city, await _settled(store))
+            city.settled |= await _settled(store)
     raise AssertionError
-
-
-def check_no_repetition(city: City, settled: set[str]) -> None:
-    """From now on no call of *settled* is made."""
-    city_calls = city.calls
-
-    class Checked(list[tuple[str, str]]):
-        def append(self, call: tuple[str, str]) -> None:
-            assert call[0] not in settled, f"{call} was settled"
-            super().append(call)
-
-    city.calls = Checked(city_calls)
 
 
 async def _settled(store: Store) -> set[str]:
@@ -144,7 +147,14 @@ async def _life(started: Run[Any], line: Line, one: Runtime, comp: Computation[A
             await line.cut.wait()
             group.cancel_scope.cancel()
 
+        async def cancel(after: int) -> None:
+            await city.at(after).wait()
+            with suppress(Cut):
+                await one.cancel(RUN, "enough")
+
         group.start_soon(watch)
+        if city.cancel_after is not None:
+            group.start_soon(cancel, city.cancel_after)
         with suppress(Cut):
             await one.start(comp, id=RUN)
             while ended is None:
@@ -174,11 +184,12 @@ def _about(question: Any) -> str:
     return about
 
 
-def check_keys(city: City) -> None:
-    """One key is one call."""
+def check_calls(city: City) -> None:
+    """One key is one call, and what was settled did not come again."""
     calls: dict[str, str] = {}
     for key, what in city.calls:
         assert calls.setdefault(key, what) == what, city.calls
+    assert city.repeated == []
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -212,7 +223,7 @@ async def test_a_calm_program_comes_to_the_same(
     city = City(seed + 1)
     view = await run(program, steps, city, MemoryStore(), expected, idle=5 if stays else 0)
     assert result(view) == result(straight)
-    check_keys(city)
+    check_calls(city)
     if not any(trouble.dies for trouble in expected):
         assert set(city.times.values()) <= {1}
 
@@ -228,6 +239,25 @@ async def test_a_wild_program_comes_to_an_end(
     options: dict[str, Any] = {"idle": 5 if stays else 0, "durability": "suspend" if seldom else "step"}
     view = await run(program, steps, city, MemoryStore(), expected, **options)
     assert view.status in ("completed", "failed"), view
-    check_keys(city)
+    check_calls(city)
     if not any(trouble.dies for trouble in expected):
         assert set(city.times.values()) <= {1}
+
+
+@each(30)
+@given(of(WILD), st.integers(0, 2**16), troubles, st.booleans(), st.integers(1, 8))
+async def test_a_program_that_is_cancelled_comes_to_an_end(
+    what: tuple[Program, list[Any]], seed: int, expected: list[Trouble], stays: bool, after: int
+) -> None:
+    """Wherever it is cancelled, and its workers die: nothing is left open, what was acquired is released once."""
+    program, steps = what
+    city, store = City(seed), MemoryStore()
+    city.cancel_after = after
+    view = await run(program, steps, city, store, expected, idle=5 if stays else 0)
+    assert view.has_ended, view
+    check_calls(city)
+    async with store:
+        chunks, _ = await store.load(RUN)
+        assert await store.waits(WaitFilter(), None, 9) == ()
+    log, _ = log_of(chunks)
+    test_random_tasks.check_ended(Failed(error=LookupError(), log=log, cells={}, divergence=Divergence()))
