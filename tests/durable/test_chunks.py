@@ -110,7 +110,7 @@ async def finish(steps: list[sequential.Step], copy: Copy, database: sequential.
         return outcome
 
 
-@each(25)
+@each(20)
 @given(sequential.programs, st.booleans(), st.integers(0, 2**16))
 async def test_any_program_of_one_strand(steps: list[sequential.Step], prune: bool, seed: int) -> None:
     """At every change the chunks are the log, and a run that goes on from any of them comes to the same."""
@@ -125,7 +125,7 @@ def _told(outcome: Outcome[Any]) -> Any:
     return outcome.value if isinstance(outcome, Completed) else type(outcome)
 
 
-@each(25)
+@each(20)
 @given(sequential.programs, sequential.programs, st.integers(0, 2**16))
 async def test_any_divergence(steps: list[sequential.Step], others: list[sequential.Step], seed: int) -> None:
     """A run that goes on with another program, which is allowed to diverge, keeps what it drops too."""
@@ -178,7 +178,7 @@ async def drive(
     return found
 
 
-@each(25)
+@each(20)
 @given(concurrent.wild, test_random_tasks.seeds, st.booleans(), st.none() | st.integers(0, 9))
 async def test_any_concurrent_program(
     steps: list[concurrent.Step], seed: int, prune: bool, cancel_at: int | None
@@ -206,7 +206,7 @@ FORKS = test_random_tasks.Loop(
 )
 
 
-@each(25)
+@each(20)
 @given(test_random_tasks.wild, test_random_tasks.seeds)
 @example([FORKS], 1)
 async def test_any_program_with_tasks(steps: list[test_random_tasks.Step], seed: int) -> None:

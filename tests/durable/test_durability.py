@@ -302,7 +302,7 @@ async def test_a_start_that_is_made_again_at_once_is_the_same_run() -> None:
 
 async def test_an_inbox_that_cannot_be_read_stops_nothing() -> None:
     """An answer is taken when it can be read; what is at work meanwhile goes on where it is."""
-    line, desk, left = Line(MemoryStore()), Desk("slow"), [2]
+    line, desk, left = Line(MemoryStore()), Desk("slow"), [1]
 
     async def fail(name: str, _args: tuple[Any, ...]) -> None:
         if name == "inbox" and left[0]:

@@ -82,7 +82,7 @@ async def _ended(one: Runtime, count: int) -> None:
 
 
 async def test_what_is_put_away_is_not_in_memory() -> None:
-    """Of five hundred runs that sleep, and as many that wait, next to none has a log, session or driver left."""
+    """Of three hundred runs that sleep, and as many that wait, next to none has a log, session or driver left."""
 
     def alive() -> int:
         gc.collect()
@@ -90,7 +90,7 @@ async def test_what_is_put_away_is_not_in_memory() -> None:
 
     async with runtime(MemoryStore(), workflows=WORKFLOWS, idle=0) as one:
         before = alive()
-        for number in range(500):
+        for number in range(300):
             await one.start(sleeper(60), id=f"s{number}")
             await one.start(comment("x"), id=f"c{number}")
         await put_away(one)

@@ -13,7 +13,6 @@ from skuld_async import (
     EffectError,
     Effectful,
     Return,
-    RunCancelledError,
     State,
     UnencodableError,
     Yield,
@@ -382,16 +381,6 @@ async def test_a_worker_takes_no_more_runs_than_fit() -> None:
         for number in range(20):
             assert await one.get(f"{number}").result(10) == f"{number}: yes"
     assert set(desk.times.values()) == {1}
-
-
-async def test_a_cancelled_run_raises_that_it_was() -> None:
-    """`result` raises `RunCancelledError`."""
-    async with runtime(MemoryStore()) as one:
-        run = await one.start(asks("x"))
-        await run.settled(10)
-        assert await run.cancel("enough")
-        with pytest.raises(RunCancelledError):
-            await run.result(10)
 
 
 async def test_a_worker_that_dies_as_it_starts_a_run_leaves_the_run() -> None:
