@@ -120,11 +120,12 @@ class Misfit(ValueError):
 class Declared(Generic[T]):
     """A type that values are encoded from and decoded to."""
 
-    __slots__ = ("_decode", "exact", "nullable", "type")
+    __slots__ = ("_decode", "_schema", "exact", "nullable", "type")
 
     def __init__(self, kind: Any, place: str) -> None:
         self.type: Any = kind
         self.exact: Any = kind if kind in _EXACT else None
+        self._schema = b""
         _refuse_unreadable(kind, place)
         try:
             self._decode = msgspec.json.Decoder(kind, dec_hook=_dec_hook).decode
@@ -177,9 +178,11 @@ class Declared(Generic[T]):
                 raise Misfit(f"`${text}` would be lost: {describe(self.type)} declares no such field")
         return again
 
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the type."""
-        return msgspec.json.schema(self.type, schema_hook=_schema_hook)
+    def schema(self) -> bytes:
+        """The JSON Schema of the type, made when it is first asked for: that takes longer than a step."""
+        if not self._schema:
+            self._schema = msgspec.json.encode(msgspec.json.schema(self.type, schema_hook=_schema_hook))
+        return self._schema
 
 
 def declare(kind: TypeForm[T], place: str) -> Declared[T]:

@@ -40,7 +40,7 @@ def question_class(sig: str) -> type[Yield[Any]] | None:
 def question_schema(sig: str) -> bytes | None:
     """JSON Schema of the questions of that name; None where their class is not known."""
     kind = question_class(sig)
-    return None if kind is None else msgspec.json.encode(codec_of(kind).fields.schema())
+    return None if kind is None else codec_of(kind).fields.schema()
 
 
 class Counter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class RunClock:
 
     def seconds(self) -> float:
         """The same, in seconds since the epoch."""
-        return self.now().timestamp()
+        return time.time() if self._now is None else self.now().timestamp()
 
     def seconds_until(self, due: float, wake: Callable[[], None]) -> float:
         """How long to wait for *due*; a clock that stands still calls *wake* instead, and gives infinity."""

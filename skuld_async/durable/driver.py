@@ -213,7 +213,10 @@ class Driver:
             if not session.stands_still:
                 if scribe.has_news(session.asked):  # of strands that wait while others go on
                     await scribe.write()
-                await bell.wait()
+                with anyio.move_on_after(scribe.patience):
+                    await bell.wait()
+                if scribe.patience is not None and not bell.is_set():
+                    await scribe.write()
             elif not await self._rest(session, scribe, bell):
                 return
 

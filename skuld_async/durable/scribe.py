@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from .clock import RunClock
     from .records import Message, RunRecord
     from .store import Store
+
+PAUSE = 0.25
+"""Seconds that the events of steps wait for company: an append that brings nothing but a chunk is the cheapest."""
 
 MANY = 1000
 """Events that may wait to be written before whoever reports them has to wait too."""
@@ -76,6 +81,7 @@ class Scribe:
         self._lock = anyio.Lock(fast_acquire=True)
         self._events: list[NewEvent] = []
         self._has_reports = False
+        self._told_at = -math.inf
         self._keeps_unstable = False
         """Whether what would not come out the same again is being written right now."""
         self._stands = (0, "running")
@@ -107,6 +113,11 @@ class Scribe:
         """Write that the run stands still, unless the store knows."""
         more = {} if self._stands == (self.seen, "suspended") else {"status": "suspended"}
         await self.write(rests=True, **more)
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds nobody has to see to what was told; None for as long as one likes."""
+        return PAUSE if self._events else None
 
     # -- for the session: see `Keeper` -------------------------------------------------------------------------------
 
@@ -175,7 +186,7 @@ class Scribe:
             return
         opens, closes = ((), ()) if chunk is None else self._waits_in(chunk)
         folded, self.folded = tuple(self.folded), []
-        events, self._events, self._has_reports = tuple(self._events), [], False
+        events = self._events_for(chunk, has_more=bool(rests or more or opens or closes or folded))
         now = self._clock.seconds()
         self._has_lost |= chunk is not None and chunk.has_lost
         trim, forget = 0, 0.0
@@ -211,6 +222,18 @@ class Scribe:
         self._keeps_unstable = False
         if self.trouble is None and events:
             self._told()
+
+    def _events_for(self, chunk: Chunk | None, *, has_more: bool) -> tuple[NewEvent, ...]:
+        """The events that an append takes along: those of mere steps may wait for a later one."""
+        now = time.monotonic()
+        is_plain = chunk is not None and not (has_more or self._has_reports or chunk.is_whole)
+        if is_plain and now - self._told_at < PAUSE:
+            if len(self._events) == 1:
+                self._ring()
+            return ()
+        events, self._events, self._has_reports = tuple(self._events), [], False
+        self._told_at = now
+        return events
 
     async def _append(self, item: Append) -> None:
         """Append *item*, however long the store is out of reach; who is cancelled meanwhile leaves `trouble`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET, Raw
 
 from skuld_async._answers import AlreadyAnsweredError, NotWaitingError, OtherQuestionError, SeveralWaitsError
@@ -38,7 +37,7 @@ def digest_of(entry: Entry) -> str:
 
 def open_wait(codec: Codec, entry: Entry, question: Yield[Any]) -> WaitData:
     """What the started entry of *question* holds."""
-    schema = Raw(msgspec.json.encode(codec.answer.schema()))
+    schema = Raw(codec.answer.schema())
     return WaitData(digest_of(entry), schema, name_of(question), assignee_of(question))
 
 

@@ -1,6 +1,7 @@
 """Answers: checked before they are consumed, taken once, and given by whoever holds the address of a question."""
 
 import base64
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -304,9 +305,10 @@ async def test_an_answer_comes_too_late() -> None:
 
 async def test_a_process_that_does_not_know_the_question_cannot_answer() -> None:
     """It has neither the class nor a schema of the question, and may only leave the answer to those who do."""
+    name = f"tests:Local-{uuid.uuid4()}"  # the class of an earlier run of this test may still be there
 
     class Local(Yield[int], frozen=True):
-        __sig__ = "tests:Local"
+        __sig__ = name
         number: int
 
     @computation
@@ -322,7 +324,7 @@ async def test_a_process_that_does_not_know_the_question_cannot_answer() -> None
         assert b"question_schema" not in shown.to_json()
         with pytest.raises(UnknownQuestionError, match="deposit"):
             await one.answer(wait.token, 1)
-        Local.__sig__ = "tests:Local"
+        Local.__sig__ = name
         await one.deposit(b"7", to=wait.token)
         assert await run.result(10) == 7
 
