@@ -29,7 +29,7 @@ class Retry(msgspec.Struct, frozen=True):
     The first wait is *backoff* long, each further one *factor* times as long as the one before, up to *longest*. Chance
     takes something off each of them, so that callers who failed together do not come back together.
 
-    Args:
+    Attributes:
         attempts: How often it is made, the first time included.
         backoff: The first wait.
         factor: By how much each further wait is longer; 1 for waits of one length.
