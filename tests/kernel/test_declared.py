@@ -361,7 +361,17 @@ class Crate:
     tags: frozenset[Tag]
 
 
+class Twin(Struct, frozen=True):
+    """All have one hash, so that a set has them in the order in which they came."""
+
+    number: int
+
+    def __hash__(self) -> int:
+        return 0
+
+
 SHADES = list(Shade)
+TWINS = [Twin(number) for number in range(3)]
 TAGS = [Tag(str(number), frozenset(SHADES)) for number in range(20)]
 
 
@@ -369,6 +379,7 @@ TAGS = [Tag(str(number), frozenset(SHADES)) for number in range(20)]
     ("there", "back", "members"),
     [
         (frozenset(TAGS), frozenset(reversed(TAGS)), 20),
+        (frozenset(TWINS), frozenset(reversed(TWINS)), 3),
         ({1, "a", None, 2.5}, {2.5, None, "a", 1}, 4),
         ([{"k": (frozenset(TAGS),)}], [{"k": (frozenset(reversed(TAGS)),)}], 1),
         ({1: "a", 2: "b"}, {2: "b", 1: "a"}, 2),
@@ -380,7 +391,7 @@ TAGS = [Tag(str(number), frozenset(SHADES)) for number in range(20)]
         ),
         (Crate(frozenset(TAGS)), Crate(frozenset(reversed(TAGS))), 1),
     ],
-    ids=["structs", "mixed", "nested", "numbers as keys", "enums as keys", "dataclass", "attrs"],
+    ids=["structs", "one hash", "mixed", "nested", "numbers as keys", "enums as keys", "dataclass", "attrs"],
 )
 def test_equal_values_have_equal_bytes(there: Any, back: Any, members: int) -> None:
     """6.4 Canonical data: sets and keys that cannot be sorted have an order too, whatever the seed of the hashes."""
